@@ -1,0 +1,35 @@
+"""What went wrong, where, and how to mend it: one line, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def one_line(text: object) -> str:
+    """``text`` without line breaks or control characters: file names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+class HarkbackError(Exception):
+    """A failure that the reader of the message can mend.
+
+    ``str(error)`` is one line: ``where: what; mend``. The command line prints it and exits with status 2.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.mend = mend
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        line = self.what if self.where is None else f"{self.where}: {self.what}"
+        return one_line(line if self.mend is None else f"{line}; {self.mend}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (decoding runs in workers); the default would drop the keywords.
+        return (_rebuild, (type(self), self.what, self.where, self.mend))
+
+
+def _rebuild(kind: type[HarkbackError], what: str, where: str | None, mend: str | None) -> HarkbackError:
+    return kind(what, where=where, mend=mend)
