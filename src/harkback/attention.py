@@ -1,0 +1,79 @@
+"""Audio-guided visual attention: the sound says where to look, then when.
+
+Written in the absorbed form. A head scores a patch ``v`` by ``q . (K v)``, which equals ``(K^T q) . v``: the query is
+carried into the space of the tokens, so no patch is ever projected and no gradient flows into the (frozen) tokens.
+Each stage reads the tokens twice, whatever the width of the model. `docs/method.md` sets the equations beside this.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harkback.features import TokenShape
+
+
+class Looked(NamedTuple):
+    """What the guided attention saw, and where it looked."""
+
+    vectors: Tensor  #: (clips, heads, visual_dim) attended tokens, standardised
+    spatial: Tensor  #: (clips, frames, heads, patches) sums to one over the patches
+    temporal: Tensor  #: (clips, heads, frames) sums to one over the frames
+
+    def heat(self) -> Tensor:
+        """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
+        return torch.einsum("nfhp,nhf->nfp", self.spatial, self.temporal) / self.temporal.shape[1]
+
+
+def alignment(frames: int, audio_tokens: int) -> Tensor:
+    """(frames, audio_tokens) how much audio token ``i`` sounds at the time of frame ``t``; each row sums to one.
+
+    A triangle around the frame's instant that ends at its neighbours' (or at the next token, where tokens are fewer).
+    """
+    frame = (torch.arange(frames) + 0.5) / frames
+    token = (torch.arange(audio_tokens) + 0.5) / audio_tokens
+    reach = max(1 / frames, 1 / audio_tokens)
+    weight = (1 - (frame[:, None] - token).abs() / reach).clamp_min(0)
+    return weight / weight.sum(1, keepdim=True)
+
+
+class GuidedAttention(nn.Module):
+    """Two stages of audio-guided attention with several heads.
+
+    ``width`` is the size of the heard vectors that guide. Each head has its own keys; a bias in the query lets a head
+    look at what is salient whatever is heard, which is also all that is left when the clip has no sound.
+    """
+
+    def __init__(self, shape: TokenShape, width: int, heads: int, key_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.heads, self.key_dim = heads, key_dim
+        self.where = nn.Linear(width, heads * key_dim)
+        self.when = nn.Linear(width, heads * key_dim)
+        self.where_keys = nn.Parameter(torch.empty(heads, key_dim, shape.visual_dim))
+        self.when_keys = nn.Parameter(torch.empty(heads, key_dim, shape.visual_dim))
+        for query in (self.where, self.when):
+            nn.init.normal_(query.weight, std=width**-0.5, generator=generator)
+            nn.init.zeros_(query.bias)
+        for keys in (self.where_keys, self.when_keys):
+            nn.init.normal_(keys, std=shape.visual_dim**-0.5, generator=generator)
+
+    def forward(self, at_frame: Tensor, whole: Tensor, visual: Tensor, mean: Tensor, scale: Tensor) -> Looked:
+        """Attend over patches, then over frames.
+
+        at_frame: (clips, frames, width) what is heard at each frame; whole: (clips, width) what the clip sounds like;
+        visual: (clips, frames, patches, visual_dim) raw tokens; mean, scale: (visual_dim,) standardise the tokens.
+        """
+        # s_tp = (K^T q_t) . (v_tp - mean) / scale: the mean moves all patches alike and leaves the softmax as it is.
+        query = self._carried(self.where(at_frame), self.where_keys) / scale  # (clips, frames, heads, visual_dim)
+        spatial = (query @ visual.transpose(-1, -2)).softmax(-1)  # (clips, frames, heads, patches)
+        seen = (spatial @ visual - mean) / scale  # (clips, frames, heads, visual_dim)
+        query = self._carried(self.when(whole), self.when_keys)  # (clips, heads, visual_dim)
+        temporal = torch.einsum("nhd,nfhd->nhf", query, seen).softmax(-1)  # (clips, heads, frames)
+        return Looked(torch.einsum("nhf,nfhd->nhd", temporal, seen), spatial, temporal)
+
+    def _carried(self, query: Tensor, keys: Tensor) -> Tensor:
+        """``K^T q`` for every head, with the usual ``1 / sqrt(key_dim)``."""
+        by_head: Tensor = query.unflatten(-1, (self.heads, self.key_dim))
+        return torch.einsum("...hk,hkd->...hd", by_head, keys) / self.key_dim**0.5

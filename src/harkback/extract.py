@@ -1,0 +1,220 @@
+"""Clips -> features in a store: decoding on all cores, resumable, and honest about what failed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from harkback.clips import Clip, Skip
+from harkback.encoders import Encoder
+from harkback.features import FeatureRows, Features, join, none_of
+from harkback.media import Media, MediaError, read
+from harkback.store import FeatureStore
+
+SHARD = 64  #: clips a shard, and so the most that a kill can lose
+BATCH = 8  #: clips that an encoder with a device is given at once
+AHEAD = 4  #: clips a worker may be ahead of the writing
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What came of some clips. ``features`` row ``i`` belongs to ``clips[i]``."""
+
+    clips: tuple[Clip, ...]
+    keys: tuple[str, ...]  #: content of each clip; equal keys: the same bytes and window
+    features: FeatureRows
+    skips: tuple[Skip, ...]
+    encoded: int  #: clips that had to be encoded now; the others were in the store
+    seconds: float
+
+
+def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int | None = None) -> Extraction:
+    """Encode what the store does not have yet, and return the rows of all clips that could be read.
+
+    workers: processes that decode (and encode, where the encoder needs no device); None: one a core; 0: this process.
+    Stopped at any moment, it keeps all full shards, and on Ctrl-C the begun one too.
+    """
+    began = perf_counter()
+    store = FeatureStore.open(root, encoder.spec)
+    keys, unreadable = _keys(clips, store)
+    todo = {key: clip for clip, key in keys if key not in store.places and key not in store.failures}
+    if todo:
+        with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False) as bar:
+            _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
+    good = [(clip, key) for clip, key in keys if key in store.places]
+    bad = [Skip(clip.id, clip.path, store.failures[key]) for clip, key in keys if key in store.failures]
+    return Extraction(
+        tuple(clip for clip, _ in good),
+        tuple(key for _, key in good),
+        store.rows([key for _, key in good], [clip.id for clip, _ in good]),
+        tuple(unreadable + bad),
+        len(todo),
+        perf_counter() - began,
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _keys(clips: Sequence[Clip], store: FeatureStore) -> tuple[list[tuple[Clip, str]], list[Skip]]:
+    def key(clip: Clip) -> tuple[Clip, str] | Skip:
+        try:
+            return clip, store.key(clip)
+        except OSError as error:
+            return Skip(clip.id, clip.path, error.strerror or str(error))
+
+    with ThreadPoolExecutor(min(8, _cores() + 2)) as pool:
+        found = list(tqdm(pool.map(key, clips), total=len(clips), desc="hashing", unit="clip", leave=False, delay=1))
+    return [f for f in found if not isinstance(f, Skip)], [f for f in found if isinstance(f, Skip)]
+
+
+def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers: int, bar: tqdm[Any]) -> None:
+    parts: list[Features] = []
+    failures: dict[str, str] = {}
+
+    def flush() -> None:
+        store.add(join(parts) if parts else none_of(encoder.spec.shape), failures)
+        parts.clear()
+        failures.clear()
+
+    try:
+        for key, outcome in _encoded(todo, encoder, workers):
+            bar.update()
+            if isinstance(outcome, str):
+                failures[key] = outcome
+            else:
+                parts.append(replace(outcome, ids=(key,)))
+            if len(parts) + len(failures) >= SHARD:
+                flush()
+    finally:
+        flush()
+
+
+def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[tuple[str, Features | str]]:
+    """Each clip's features, or why there are none, in the order of ``todo`` whatever the number of workers."""
+    read_one = _Reading(encoder.spec.frames, encoder.spec.sample_rate, encoder if encoder.in_workers else None)
+    outcomes = zip(todo, _in_order(read_one, list(todo.values()), workers), strict=True)
+    if encoder.in_workers:
+        for key, outcome in outcomes:
+            yield key, outcome if isinstance(outcome, str) else _features(outcome)
+        return
+    while chunk := list(islice(outcomes, BATCH)):
+        media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, str)]
+        features = encoder.encode(media) if media else None
+        row = 0
+        for key, outcome in chunk:
+            if isinstance(outcome, str) or features is None:
+                yield key, str(outcome)
+            else:
+                yield key, features[torch.tensor([row])]
+                row += 1
+
+
+# Between processes go NumPy arrays: tensors would travel as file descriptors, of which there are only so many.
+Parcel = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The work of one clip: decode, and encode too where that needs no device. Runs in a worker."""
+
+    frames: int
+    sample_rate: int
+    encoder: Encoder | None
+
+    def __call__(self, clip: Clip) -> Parcel | str:
+        try:
+            media = read(clip.path, frames=self.frames, sample_rate=self.sample_rate, start=clip.start, end=clip.end)
+        except MediaError as error:
+            return error.what if error.mend is None else f"{error.what}; {error.mend}"
+        if self.encoder is None:
+            sound, picture = (None if x is None else x.numpy() for x in (media.waveform, media.frames))
+            return sound, media.sample_rate, picture, media.times.numpy(), media.duration
+        f = self.encoder.encode([media])
+        return f.ids, f.audio.numpy(), f.visual.numpy(), f.heard.numpy(), f.seen.numpy()
+
+
+def _media(parcel: Parcel) -> Media:
+    sound, rate, picture, times, duration = parcel
+    waveform, frames = (None if x is None else torch.from_numpy(x) for x in (sound, picture))
+    return Media(waveform, rate, frames, torch.from_numpy(times), duration)
+
+
+def _features(parcel: Parcel) -> Features:
+    ids, *arrays = parcel
+    return Features(ids, *(torch.from_numpy(np.asarray(array)) for array in arrays))
+
+
+def _in_order(work: Callable[[Clip], Parcel | str], clips: Sequence[Clip], workers: int) -> Iterator[Parcel | str]:
+    """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone."""
+    if workers == 0:
+        yield from map(work, clips)
+        return
+    waiting = deque(clips)
+    running: deque[tuple[Clip, Future[Parcel | str]]] = deque()
+    pool = _pool(workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < AHEAD * workers:
+                clip = waiting.popleft()
+                running.append((clip, pool.submit(work, clip)))
+            clip, future = running.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                # It may have been any clip in flight. This one is tried alone; the others again, together.
+                pool.shutdown(wait=False, cancel_futures=True)
+                waiting.extendleft(reversed([later for later, _ in running]))
+                running.clear()
+                yield _alone(work, clip)
+                pool = _pool(workers)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(work: Callable[[Clip], Parcel | str], clip: Clip) -> Parcel | str:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(work, clip).result()
+        except BrokenProcessPool:
+            return "decoding it crashed the decoder; convert the file to another format"
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context: Any = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal"])
+    else:
+        context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
+    torch.set_num_threads(1)  # One clip a core.
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # A worker whose parent was killed would wait for work for ever.
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,148 @@
+"""The noun of what a learner sees: the frozen encoder's tokens of some clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class TokenShape(NamedTuple):
+    """The shape of one clip's tokens; the same for all clips of an encoder.
+
+    Both grids cover the clip evenly: audio token ``i`` stands for the stretch ``[i, i + 1) / audio_tokens`` of it,
+    frame ``t`` for the instant ``(t + 0.5) / frames``. Attention in time relies on that.
+    """
+
+    audio_tokens: int
+    audio_dim: int
+    frames: int
+    patches: int
+    visual_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Tokens in memory; row ``i`` belongs to ``ids[i]``. Half precision as stored, or float32."""
+
+    ids: tuple[str, ...]
+    audio: Tensor  #: (clips, audio_tokens, audio_dim); rows of unheard clips are zero and mean nothing
+    visual: Tensor  #: (clips, frames, patches, visual_dim); rows of unseen clips are zero and mean nothing
+    heard: Tensor  #: (clips,) bool: there was a sound track
+    seen: Tensor  #: (clips,) bool: there was a picture
+
+    @property
+    def shape(self) -> TokenShape:
+        return TokenShape(*self.audio.shape[1:], *self.visual.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: Tensor) -> Features:
+        """The given rows (a long tensor), in that order, copied."""
+        return Features(
+            tuple(self.ids[row] for row in rows.tolist()),
+            self.audio[rows],
+            self.visual[rows],
+            self.heard[rows],
+            self.seen[rows],
+        )
+
+
+class FeatureRows(Protocol):
+    """Rows of features that may lie in a memory map: only what is asked for is read.
+
+    `Features` is one; so is an open store, and a session's reader.
+    """
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def shape(self) -> TokenShape: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Tensor) -> Features: ...
+
+
+def join(parts: Sequence[Features]) -> Features:
+    """The rows of several features, one after another."""
+    return Features(
+        tuple(name for part in parts for name in part.ids),
+        torch.cat([part.audio for part in parts]),
+        torch.cat([part.visual for part in parts]),
+        torch.cat([part.heard for part in parts]),
+        torch.cat([part.seen for part in parts]),
+    )
+
+
+def none_of(shape: TokenShape, dtype: torch.dtype = torch.float16) -> Features:
+    """Features of no clips."""
+    nothing = torch.zeros(0, dtype=torch.bool)
+    return Features(
+        (),
+        torch.zeros(0, shape.audio_tokens, shape.audio_dim, dtype=dtype),
+        torch.zeros(0, shape.frames, shape.patches, shape.visual_dim, dtype=dtype),
+        nothing,
+        nothing.clone(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A choice of rows of other features, read when asked for."""
+
+    source: FeatureRows
+    chosen: Tensor  #: (clips,) long
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        names = self.source.ids
+        return tuple(names[row] for row in self.chosen.tolist())
+
+    @property
+    def shape(self) -> TokenShape:
+        return self.source.shape
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, rows: Tensor) -> Features:
+        return self.source[self.chosen[rows]]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Rows of one source, then rows of another: a session and the memory, without copying either."""
+
+    first: FeatureRows
+    second: FeatureRows
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.first.ids + self.second.ids
+
+    @property
+    def shape(self) -> TokenShape:
+        return self.first.shape
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: Tensor) -> Features:
+        border = len(self.first)
+        left = rows < border
+        if left.all():
+            return self.first[rows]
+        if not left.any():
+            return self.second[rows - border]
+        both = join([self.first[rows[left]], self.second[rows[~left] - border]])
+        place = torch.empty(len(rows), dtype=torch.long)
+        place[torch.cat([left.nonzero(), (~left).nonzero()]).flatten()] = torch.arange(len(rows))
+        return both[place]
+
+
+def batches(count: int, size: int) -> Iterator[Tensor]:
+    """Row numbers ``0 .. count - 1`` in order, ``size`` at a time."""
+    yield from torch.arange(count).split(size) if count else ()

@@ -1,0 +1,106 @@
+"""Files that are whole or not there: written beside their place, then moved in."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from harkback.errors import HarkbackError
+from harkback.state import State
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to; moved to ``path`` at the end of the block, removed if the block fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # What a crash of the machine leaves must be whole too: the bytes reach the disk before the name does.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: Path, facts: Any) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _explained(error, path) from error
+    except ValueError as error:
+        raise HarkbackError(
+            f"is damaged: {error}", where=path, mend="delete it; what it described is made again"
+        ) from error
+
+
+def write_arrays(path: Path, arrays: State) -> None:
+    with whole(path) as temporary:
+        try:
+            save_file(arrays, temporary)
+        except SafetensorError as error:  # It wraps the operating system's errors and loses their number.
+            raise _explained(_system_error(error), path) from error
+
+
+def read_arrays(path: Path) -> State:
+    """Arrays that lie in the file's memory map until they are touched."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except OSError as error:
+        raise _explained(error, path) from error
+    except SafetensorError as error:
+        raise HarkbackError(f"is damaged: {error}", where=path, mend="delete it; what it held is made again") from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*facts: Any) -> str:
+    """A short name for facts (anything JSON can hold): equal facts, equal name."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    text = str(error)
+    for number in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT):
+        if f"os error {number}" in text or os.strerror(number) in text:
+            return OSError(number, os.strerror(number))
+    return OSError(text)
+
+
+def _explained(error: OSError, path: Path) -> HarkbackError:
+    mends = {
+        errno.ENOSPC: "free some space and start again: what was finished is kept",
+        errno.EDQUOT: "free some space and start again: what was finished is kept",
+        errno.EACCES: "choose another folder or change its permissions",
+        errno.EPERM: "choose another folder or change its permissions",
+        errno.EROFS: "choose a folder that can be written to",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "choose a folder: a file stands in the way",
+        errno.EEXIST: "choose a folder: a file stands in the way",
+        errno.ENAMETOOLONG: "choose a shorter name",
+    }
+    return HarkbackError(error.strerror or str(error), where=path, mend=mends.get(error.errno or 0, "check the disk"))

@@ -1,0 +1,92 @@
+"""What every learner is: two hooks, and everything around them settled once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, final, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from harkback.errors import HarkbackError
+from harkback.features import FeatureRows, Features, batches
+from harkback.network import READ
+from harkback.state import State, pack_text, restore_into, state_of, unpack_text
+from harkback.stream import Session
+
+SettingsT = TypeVar("SettingsT")
+
+
+class Learner(ABC, Generic[SettingsT]):
+    """A classifier that is taught session after session and never told how many will come.
+
+    A subclass writes `_learn` and `_scores`. Whatever it must remember it keeps as attributes that are tensors,
+    `torch.Generator`s or `Stateful` (a network, a memory): those are saved and restored for it. All randomness comes
+    from ``self.generator``.
+    """
+
+    Settings: ClassVar[type[Any]]  #: frozen dataclass; its fields are the learner's flags
+    cumulative: ClassVar[bool] = False  #: is handed every clip so far, not the session's alone: a ceiling, not a method
+
+    def __init__(self, settings: SettingsT | None = None, *, memory: int = 0, seed: int = 0) -> None:
+        """memory: exemplars it may keep in all; seed: of everything it draws."""
+        self.settings: SettingsT = self.Settings() if settings is None else settings
+        self.budget = memory
+        self.classes: tuple[str, ...] = ()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.born = torch.zeros(0, dtype=torch.long)  #: (classes,) the session in which each class came
+        self.sessions = torch.zeros((), dtype=torch.long)  #: how many sessions were learnt
+
+    @final
+    def learn(self, session: Session) -> Self:
+        """Learn one session. Classes not met before are added at the end, in the order of the session's labels."""
+        if not len(session.labels):
+            return self
+        new = [name for name in dict.fromkeys(session.labels) if name not in self.classes]
+        self.classes += tuple(new)
+        self.born = torch.cat([self.born, self.sessions.expand(len(new))])
+        number = {name: i for i, name in enumerate(self.classes)}
+        self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
+        self.sessions = self.sessions + 1
+        return self
+
+    @final
+    @torch.no_grad()
+    def scores(self, features: FeatureRows) -> Tensor:
+        """(clips, classes) float32, higher is likelier; columns are ``self.classes``. Read a batch at a time."""
+        if not self.classes:
+            return torch.zeros(len(features), 0)
+        parts = [self._scores(features[rows]).float() for rows in batches(len(features), READ)]
+        scores = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+        if not scores.isfinite().all():
+            raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
+        return scores
+
+    @final
+    def state(self) -> State:
+        """All that the learner is, as arrays: restoring it and going on equals never having stopped, bit for bit."""
+        return {**state_of(self), "classes": pack_text(self.classes)}
+
+    @final
+    def restore(self, state: State) -> Self:
+        """Become what ``state`` says; the learner must have been made with the same settings and memory."""
+        restore_into(self, state)
+        self.classes = unpack_text(state["classes"])
+        return self
+
+    @abstractmethod
+    def _learn(self, features: FeatureRows, targets: Tensor) -> None:
+        """Learn the session's clips; targets: (clips,) long, into ``self.classes``, which has the new ones already."""
+
+    @abstractmethod
+    def _scores(self, features: Features) -> Tensor:
+        """(clips, classes) for clips in memory."""
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """A learner that can say where it looked."""
+
+    def heat(self, features: Features) -> Tensor:
+        """(clips, frames, patches) share of the look that fell on each patch; sums to one over a clip."""
+        ...
