@@ -76,4 +76,5 @@ class GuidedAttention(nn.Module):
     def _carried(self, query: Tensor, keys: Tensor) -> Tensor:
         """``K^T q`` for every head, with the usual ``1 / sqrt(key_dim)``."""
         by_head: Tensor = query.unflatten(-1, (self.heads, self.key_dim))
-        return torch.einsum("...hk,hkd->...hd", by_head, keys) / self.key_dim**0.5
+        carried: Tensor = torch.einsum("...hk,hkd->...hd", by_head, keys) / self.key_dim**0.5
+        return carried

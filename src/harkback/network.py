@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import linear, relu
 
 from harkback.attention import GuidedAttention, Looked, alignment
 from harkback.features import FeatureRows, Features, TokenShape, batches
@@ -61,6 +61,25 @@ class Standard(nn.Module):
             self.scale.copy_((squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-2))
 
 
+class Head(nn.Module):
+    """A linear classifier with a row for each class known."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(0, width))
+        self.bias = nn.Parameter(torch.empty(0))
+
+    def grow(self, classes: int, generator: torch.Generator) -> None:
+        """Rows for ``classes`` in all; the old rows stay as they are."""
+        old, width = self.weight.shape
+        fresh = 0.01 * torch.randn(classes - old, width, generator=generator)
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh]))
+        self.bias = nn.Parameter(torch.cat([self.bias.detach(), torch.zeros(classes - old)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
 class Network(nn.Module):
     """Takes its sizes from the first features it meets, and a row of its head for each class as it comes."""
 
@@ -82,16 +101,10 @@ class Network(nn.Module):
         self.project_audio = _linear(s.width * 3, s.width, generator)
         self.look = GuidedAttention(shape, s.width, s.heads, s.key_dim, generator)
         self.project_visual = _linear(shape.visual_dim * (s.heads + 1), s.width, generator)
-        self.head = _head(s.width, 0)
+        self.head = Head(s.width)
 
-    @torch.no_grad()
     def grow(self, classes: int, generator: torch.Generator) -> None:
-        """Give the head rows for ``classes`` in all; the old rows stay as they are."""
-        old = self.head
-        self.head = _head(self.settings.width, classes)
-        nn.init.normal_(self.head.weight, std=0.01, generator=generator)
-        self.head.weight[: len(old.weight)] = old.weight
-        self.head.bias[: len(old.bias)] = old.bias
+        self.head.grow(classes, generator)
 
     @torch.no_grad()
     def measure(self, rows: FeatureRows) -> None:
@@ -183,12 +196,6 @@ class Network(nn.Module):
         weight = self.attend(sounds).softmax(1)  # (clips, audio_tokens, heads)
         picked = torch.einsum("nth,nthw->nhw", weight, sounds.unflatten(-1, (self.settings.heads, -1))).flatten(1)
         return torch.cat([sounds.mean(1), picked, sounds.amax(1)], 1)  # (clips, 3 width)
-
-
-def _head(inputs: int, classes: int) -> nn.Linear:
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, classes)  # nn.Linear itself warns of zero rows.
-    nn.init.zeros_(head.bias)
-    return head
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

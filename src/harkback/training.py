@@ -39,7 +39,7 @@ def fit(network: Network, rows: FeatureRows, loss: Loss, settings: TrainSettings
                 group["lr"] = settings.rate * _shape_of_rate((step + 0.5) / steps)
             answers = network(_mute(rows[batch], settings.mute, generator), generator)
             optimizer.zero_grad(set_to_none=True)
-            loss(answers, batch).backward()  # type: ignore[no-untyped-call]
+            loss(answers, batch).backward()
             optimizer.step()
             step += 1
 

@@ -243,6 +243,7 @@ def test_far_pictures_are_jumped_to(long_films: dict[str, Path], suffix: str, pa
     with av.open(str(long_films[suffix])) as container:  # in .ts the lead-in of the sound comes before the picture
         picture = container.streams.video[0]
         late = picture.start_time * picture.time_base - container.start_time / av.time_base
+        index = picture.index
     for start, end, frames in [(0.0, 60.0, 5), (40.0, 56.0, 4), (49.0, 52.0, 3)]:
         clip = read(long_films[suffix], frames=frames, sample_rate=8000, start=start, end=end)
         assert shown(clip) == [int((start + time - late) * 4 + 0.01) % 12 for time in clip.times.tolist()]
@@ -250,7 +251,7 @@ def test_far_pictures_are_jumped_to(long_films: dict[str, Path], suffix: str, pa
             assert np.argmax(samples(clip)) == pytest.approx((50.25 + late - start) * 8000, abs=8)
     packets.clear()
     read(long_films[suffix], frames=4, sample_rate=8000)  # at 7.5, 22.5, 37.5 and 52.5 s
-    assert packets.count(picture.index) < (160 if suffix == "ts" else 110)  # of 240
+    assert packets.count(index) < (160 if suffix == "ts" else 80)  # of 240
 
 
 def test_jumping_that_does_not_pay_is_given_up(tmp_path: Path, packets: list[int]) -> None:
@@ -259,6 +260,7 @@ def test_jumping_that_does_not_pay_is_given_up(tmp_path: Path, packets: list[int
         stream = out.add_stream("mpeg4", rate=1)
         stream.width = stream.height = 16
         stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", 600  # one key frame, at the start
+        stream.options = {"sc_threshold": "1000000000"}  # not even where the picture changes
         for k in range(100):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(gray(20 * (k % 12), (16, 16)), format="rgb24")))
         out.mux(stream.encode())

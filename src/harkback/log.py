@@ -1,0 +1,96 @@
+"""The prediction log: what every learner said of every test clip after every session. Every number comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harkback.errors import HarkbackError
+from harkback.files import read_arrays, read_json, write_arrays, write_json
+from harkback.metrics import Answered
+from harkback.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One learner on one seed and class order: a folder with a file pair per session.
+
+    ``session-00.safetensors``: ``scores`` (clips, classes) float32, ``rows`` (clips,) which test clips, ``truth``
+    (clips,) their columns. ``session-00.json``, written last: ``classes`` (the columns), ``sizes`` (classes of each
+    session so far), ``seconds``, ``memory_bytes``. A session without its JSON was never finished.
+    """
+
+    folder: Path
+    learner: str
+    seed: int
+    order: int
+
+    def done(self) -> int:
+        """How many sessions are finished."""
+        count = 0
+        while self._path(count, "json").exists():
+            count += 1
+        return count
+
+    def write(self, t: int, arrays: State, facts: dict[str, Any], state: State | None) -> None:
+        """Commit session t, with the learner's state to go on from; None: nothing is left to go on to."""
+        write_arrays(self._path(t, "safetensors"), arrays)
+        if state is not None:
+            write_arrays(self._state(t), state)
+        write_json(self._path(t, "json"), facts)
+        for old in self.folder.glob("state-*.safetensors"):
+            if state is None or old != self._state(t):
+                old.unlink(missing_ok=True)
+
+    def state(self, t: int) -> State:
+        """The learner's state after session t."""
+        path = self._state(t)
+        if not path.exists():
+            raise HarkbackError("the state to go on from is missing", where=path, mend=f"delete {self.folder}")
+        return read_arrays(path)
+
+    def facts(self, t: int) -> dict[str, Any]:
+        facts: dict[str, Any] = read_json(self._path(t, "json"))
+        return facts
+
+    def scores(self, t: int) -> Tensor:
+        """(clips, classes) after session t."""
+        return read_arrays(self._path(t, "safetensors"))["scores"]
+
+    def answered(self) -> list[Answered]:
+        """Every finished session, as the metrics want it."""
+        return [self._answered(t) for t in range(self.done())]
+
+    def _answered(self, t: int) -> Answered:
+        arrays, sizes = read_arrays(self._path(t, "safetensors")), self.facts(t)["sizes"]
+        came = np.repeat(np.arange(len(sizes)), sizes)
+        truth = arrays["truth"].numpy()
+        return Answered(arrays["rows"].numpy(), truth, arrays["scores"].argmax(1).numpy(), came[truth])
+
+    def looks(self) -> Iterator[State]:
+        """Pictures of where it looked, if the run kept any."""
+        path = self.folder / "looks.safetensors"
+        if path.exists():
+            yield read_arrays(path)
+
+    def write_looks(self, arrays: State) -> None:
+        """rows (n,), heat (n, frames, patches), pictures (n, frames, height, width, 3) uint8."""
+        write_arrays(self.folder / "looks.safetensors", {name: array.contiguous() for name, array in arrays.items()})
+
+    def _path(self, t: int, kind: str) -> Path:
+        return self.folder / f"session-{t:02d}.{kind}"
+
+    def _state(self, t: int) -> Path:
+        return self.folder / f"state-{t:02d}.safetensors"
+
+
+def truth_columns(labels: list[str], classes: tuple[str, ...]) -> Tensor:
+    """The column of each label."""
+    number = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([number[label] for label in labels], dtype=torch.long)
