@@ -1,3 +1,51 @@
 """Harkback: an audio-visual classifier that is taught new classes and does not forget the old ones."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harkback.harness import Bench
+
 __version__ = "0.1.0"
+__all__ = ["bench", "list_datasets", "list_encoders", "list_learners"]
+
+
+def list_learners() -> list[str]:
+    """Names of the learners, for ``bench(learners=...)``."""
+    from harkback.registry import LEARNERS
+
+    return LEARNERS.names()
+
+
+def list_encoders() -> list[str]:
+    """Names of the encoders."""
+    from harkback.registry import ENCODERS
+
+    return ENCODERS.names()
+
+
+def list_datasets() -> list[str]:
+    """Names of the datasets."""
+    from harkback.registry import DATASETS
+
+    return DATASETS.names()
+
+
+def bench(
+    source: str, out: str | Path, *, encoder: str = "signal", store: str | Path | None = None, **settings: Any
+) -> Bench:
+    """Measure learners on a folder of clips or a dataset; what ``out`` already holds of it is not redone.
+
+    settings: fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge"), sessions=(5,), memory=60``.
+    Errors: `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses
+    worker processes.
+    """
+    from harkback.harness import BenchSettings
+    from harkback.harness import bench as run
+    from harkback.datasets import open_dataset
+    from harkback.registry import ENCODERS
+
+    root = None if store is None else Path(store)
+    return run(open_dataset(source), ENCODERS.load(encoder)(), BenchSettings(**settings), Path(out), root)

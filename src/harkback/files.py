@@ -94,6 +94,7 @@ def _system_error(error: SafetensorError) -> OSError:
 def _explained(error: OSError, path: Path) -> HarkbackError:
     mends = {
         errno.ENOSPC: "free some space and start again: what was finished is kept",
+        errno.EFBIG: "allow larger files and start again: what was finished is kept",
         errno.EDQUOT: "free some space and start again: what was finished is kept",
         errno.EACCES: "choose another folder or change its permissions",
         errno.EPERM: "choose another folder or change its permissions",

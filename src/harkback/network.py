@@ -100,7 +100,10 @@ class Network(nn.Module):
         self.attend = _linear(s.width, s.heads, generator)
         self.project_audio = _linear(s.width * 3, s.width, generator)
         self.look = GuidedAttention(shape, s.width, s.heads, s.key_dim, generator)
-        self.project_visual = _linear(shape.visual_dim * (s.heads + 1), s.width, generator)
+        self.project_plain = _linear(shape.visual_dim, s.width, generator)
+        # Few numbers a head: with whole-width values the picture learns the training clips by heart.
+        self.values = nn.Parameter(torch.empty(s.heads, shape.visual_dim, s.width // s.heads))
+        nn.init.normal_(self.values, std=shape.visual_dim**-0.5, generator=generator)
         self.head = Head(s.width)
 
     def grow(self, classes: int, generator: torch.Generator) -> None:
@@ -138,12 +141,13 @@ class Network(nn.Module):
         if s.guide == "audio":
             standard = self.visual_standard
             looked = self.look(self.align @ sounds, sounds.mean(1), visual, standard.mean, standard.scale)
-            seen = torch.cat([looked.vectors.flatten(1), plain], 1)
-        else:
-            seen = plain.repeat(1, s.heads + 1)
-        # Learn: f = project(audio) + project(attended visual), eq. (5) of docs/method.md.
+        # Learn: f = project(audio) + project(attended visual), eq. (9) of docs/method.md.
         audio = self.project_audio(_drop(self._heard(sounds), s.dropout, generator)) * hear[:, None]
-        sight = self.project_visual(_drop(seen, s.dropout, generator)) * see[:, None]
+        sight = self.project_plain(_drop(plain, s.dropout, generator))
+        if looked is not None:
+            seen = _drop(looked.vectors, s.dropout, generator)  # (clips, heads, visual_dim)
+            sight = sight + torch.einsum("nhd,hdw->nhw", seen, self.values).flatten(1)
+        sight = sight * see[:, None]
         fused = audio + sight
         return Answers(audio, sight, fused, self.head(_drop(relu(fused), s.dropout, generator)), looked)
 

@@ -20,7 +20,7 @@ class TrainSettings:
     """How a network is fitted to the clips of one session."""
 
     epochs: int = 30  #: passes over the clips of a session
-    batch: int = 64  #: clips a step
+    batch: int = 32  #: clips a step
     rate: float = 3e-3  #: highest learning rate of AdamW
     decay: float = 1e-2  #: weight decay
     mute: float = 0.25  #: share of clips whose sound, and as many whose picture, is withheld in a step, 0..0.5

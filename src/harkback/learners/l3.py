@@ -19,8 +19,8 @@ from harkback.training import TrainSettings, fit
 class L3Settings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
-    feature_weight: float = 1.0  #: weight of feature distillation; 0: none
-    logit_weight: float = 0.1  #: weight of logit distillation; 0: none
+    feature_weight: float = 0.3  #: weight of feature distillation; 0: none
+    logit_weight: float = 0.3  #: weight of logit distillation; 0: none
     temperature: float = 2.0  #: softens the logits that are distilled
     balance: bool = True  #: correct the cross-entropy for the imbalance between new clips and exemplars
     exemplars: Choice = "herding"  #: how exemplars are chosen

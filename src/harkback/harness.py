@@ -233,8 +233,18 @@ def _facts(bench: Bench, encoder: Encoder) -> dict[str, Any]:
         "training_clips": len(material.train),
         "test_clips": [{"id": clip.id, "label": clip.label} for clip in material.test_clips],
         "skips": [{"id": skip.id, "reason": skip.reason} for skip in material.skips],
+        "settings": {
+            name: asdict(bench.settings.settings.get(name) or LEARNERS.load(name).Settings())
+            for name in bench.settings.learners
+        },
         "runs": [
-            {"folder": run.folder.name, "learner": run.learner, "seed": run.seed, "order": run.order}
+            {
+                "folder": run.folder.name,
+                "learner": run.learner,
+                "seed": run.seed,
+                "order": run.order,
+                "cumulative": LEARNERS.load(run.learner).cumulative,
+            }
             for run in bench.runs
         ],
     }

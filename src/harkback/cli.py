@@ -1,0 +1,307 @@
+"""The command line. Results go to stdout, messages to stderr; a failure is one line and exit status 2."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from harkback import __version__
+from harkback.errors import HarkbackError, one_line
+
+if TYPE_CHECKING:
+    from harkback.datasets import Dataset
+    from harkback.encoders import Encoder
+    from harkback.harness import Bench
+
+RUNS = Path("harkback-runs")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCommand:
+    """Teach learners class by class and measure what they know and forget."""
+
+    data: Positional[str]  #: folder of clips (class/*, {train,val,test}/class/* or clips.csv), or a dataset's name
+    learners: str = "l3,finetune,joint,ncm,ridge"  #: which, by name, with commas between
+    sessions: str = "5"  #: 5: five equal sessions; 3,1,2: sessions of these numbers of classes
+    memory: int = 100  #: exemplars a learner may keep, in all
+    seeds: str = "3"  #: 3: seeds 0, 1, 2; 4,7: these
+    orders: str | None = None  #: class orders, written like seeds, each run with every seed; none: one order a seed
+    on: Literal["test", "val"] = "test"  #: split that is asked; choose settings on val, never on test
+    encoder: str = "signal"  #: what turns clips into features
+    store: Path | None = None  #: folder of features; none: OUT/features
+    out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
+    json: bool = False  #: print the result as JSON
+
+    def run(self, settings: dict[str, Any] | None = None) -> None:
+        from harkback.harness import BenchSettings, bench
+
+        dataset, encoder = _dataset(self.data), _encoder(self.encoder)
+        chosen = BenchSettings(
+            learners=_names(self.learners),
+            sessions=_numbers(self.sessions, "--sessions"),
+            memory=_at_least_none(self.memory, "--memory"),
+            seeds=_counted(self.seeds, "--seeds"),
+            orders=() if self.orders is None else _counted(self.orders, "--orders"),
+            on=self.on,
+            settings=settings or {},
+        )
+        out = self.out or RUNS / dataset.name
+        _conclude(bench(dataset, encoder, chosen, out, self.store), self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCommand:
+    """The whole story on clips that it draws and voices itself: extract, learn class by class, measure, report."""
+
+    classes: int = 8  #: kinds of clips, 2..24
+    sessions: str = "4"  #: 4: four equal sessions; 3,1,2: sessions of these numbers of classes
+    memory: int = 40  #: exemplars a learner may keep, in all
+    seeds: str = "2"  #: 2: seeds 0, 1; 4,7: these
+    out: Path = RUNS / "demo"  #: folder of the clips, the log and the report
+    json: bool = False  #: print the result as JSON
+
+    def run(self) -> None:
+        from harkback.harness import BenchSettings, bench
+        from harkback.registry import DATASETS
+
+        if self.classes < 2:
+            raise HarkbackError("a demo needs two classes", where="--classes", mend="ask for 2 to 24")
+        dataset = DATASETS.load("demo")(self.out / f"clips-{self.classes}", classes=self.classes)
+        chosen = BenchSettings(
+            sessions=_numbers(self.sessions, "--sessions"),
+            memory=_at_least_none(self.memory, "--memory"),
+            seeds=_counted(self.seeds, "--seeds"),
+        )
+        _conclude(bench(dataset, _encoder("signal"), chosen, self.out), self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractCommand:
+    """Encode clips into a store, once: everything after that asks the store."""
+
+    data: Positional[str]  #: folder of clips, or a dataset's name
+    encoder: str = "signal"  #: what turns clips into features
+    store: Path | None = None  #: folder of features; none: harkback-runs/NAME/features, where bench looks
+    workers: int | None = None  #: processes that decode; none: one a core; 0: this process
+    json: bool = False  #: print the result as JSON
+
+    def run(self) -> None:
+        from harkback.extract import extract
+
+        dataset, encoder = _dataset(self.data), _encoder(self.encoder)
+        workers = None if self.workers is None else _at_least_none(self.workers, "--workers")
+        clips = [clip for split in dataset.splits.values() for clip in split]
+        store = self.store or RUNS / dataset.name / "features"
+        done = extract(clips, encoder, store, workers=workers)
+        skips = [*dataset.skips, *done.skips]
+        result = {
+            "dataset": dataset.name,
+            "encoder": encoder.spec.name,
+            "store": str(store),
+            "clips": len(done.clips),
+            "encoded": done.encoded,
+            "skipped": [{"id": skip.id, "reason": skip.reason} for skip in skips],
+            "seconds": done.seconds,
+        }
+        if self.json:
+            print(json.dumps(result, ensure_ascii=False))
+        else:
+            print(f"{len(done.clips)} clips in {store}, {done.encoded} of them tried now, in {done.seconds:.1f} s")
+        for skip in skips:
+            _say(f"left out: {skip.id}: {skip.reason}")
+        if not done.clips:
+            raise HarkbackError("none of the clips could be read", where=dataset.name, mend="see the reasons above")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCommand:
+    """Make a bench's report again from its log."""
+
+    out: Positional[Path]  #: folder that a bench wrote
+    json: bool = False  #: print the numbers as JSON
+
+    def run(self) -> None:
+        _report(self.out, self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorCommand:
+    """What is installed, which encoders can run here, and why others cannot."""
+
+    json: bool = False  #: print it as JSON
+
+    def run(self) -> None:
+        from harkback.doctor import examine, told
+
+        found = examine()
+        print(json.dumps(found, indent=1) if self.json else told(found))
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "demo": DemoCommand,
+    "bench": BenchCommand,
+    "extract": ExtractCommand,
+    "report": ReportCommand,
+    "doctor": DoctorCommand,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; exits with status 2 after one line if it cannot."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    if args[0] == "--version":
+        print(f"harkback {__version__}")
+        return
+    try:
+        _run(args[0], args[1:])
+    except HarkbackError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; what was finished is kept: the same command goes on from there")
+    except BrokenPipeError:  # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; check the disk and the permissions, then run the same command again")
+    except Exception as error:
+        if os.environ.get("HARKBACK_DEBUG"):
+            raise
+        _fail(
+            f"this is a defect of harkback: {type(error).__name__}: {error}; "
+            "please report it with what HARKBACK_DEBUG=1 in the environment prints"
+        )
+
+
+def _run(name: str, args: list[str]) -> None:
+    if name not in COMMANDS:
+        raise HarkbackError(f'there is no command "{name}"', mend=f"choose from {', '.join(COMMANDS)}")
+    if name == "bench":
+        command, settings = _with_learners(args)
+        command.run(settings)
+    else:
+        _parsed(COMMANDS[name], name, args).run()
+
+
+def _with_learners(args: list[str]) -> tuple[BenchCommand, dict[str, Any]]:
+    """The bench command, and the settings of learners, whose typed fields are flags: ``--l3.train.epochs 50``."""
+    from harkback.registry import LEARNERS
+
+    kinds = {name: LEARNERS.load(name).Settings for name in LEARNERS.names()}
+    kinds = {name: kind for name, kind in kinds.items() if dataclasses.fields(kind)}
+    settings = dataclasses.make_dataclass(
+        "Settings", [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()], frozen=True
+    )
+    both = dataclasses.make_dataclass(
+        "Both",
+        [("bench", Annotated[BenchCommand, arg(name="")]), ("settings", Annotated[settings, arg(name="")])],
+        frozen=True,
+    )
+    both.__doc__ = BenchCommand.__doc__
+    parsed = _parsed(both, "bench", args)
+    return parsed.bench, {name: getattr(parsed.settings, name) for name in kinds}
+
+
+def _parsed(kind: type[Any], name: str, args: list[str]) -> Any:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"harkback {name}", args=args)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # The parser frames its message in a box of several lines; here a failure is one line.
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        words = [line for line in lines if line and not line.startswith(("For full helptext", "harkback ", "Parsing"))]
+        raise HarkbackError(" ".join(words[1:] or words), mend=f"see harkback {name} --help") from None
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {(kind.__doc__ or '').strip()}" for name, kind in COMMANDS.items())
+    return (
+        "usage: harkback COMMAND [OPTIONS]\n\n"
+        "An audio-visual classifier that is taught new classes and does not forget the old ones.\n\n"
+        f"commands:\n{commands}\n\nharkback COMMAND --help tells a command's options, defaults and units."
+    )
+
+
+def _dataset(source: str) -> Dataset:
+    from harkback.datasets import open_dataset
+
+    return open_dataset(source)
+
+
+def _encoder(name: str) -> Encoder:
+    from harkback.registry import ENCODERS
+
+    encoder: Encoder = ENCODERS.load(name)()
+    return encoder
+
+
+def _conclude(finished: Bench, as_json: bool) -> None:
+    skips = finished.material.skips
+    if skips:
+        _say(f"{len(skips)} clips were left out, the first: {skips[0].id}: {skips[0].reason}; the report lists all")
+    _report(finished.out, as_json)
+
+
+def _report(out: Path, as_json: bool) -> None:
+    from harkback.report import markdown, summary, write_report
+
+    written = write_report(out)
+    print(json.dumps(summary(out), ensure_ascii=False) if as_json else markdown(out))
+    for path in written:
+        _say(f"wrote {path}")
+    if not any(path.suffix == ".html" for path in written):
+        _say('for the report as a page with pictures: pip install "harkback[report]"')
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise HarkbackError(
+            f'"{text}" is not a number, or numbers with commas', where=flag, mend="like 5 or 3,1,2"
+        ) from None
+
+
+def _counted(text: str, flag: str) -> tuple[int, ...]:
+    """``3`` -> 0, 1, 2; ``4,7`` -> 4, 7."""
+    numbers = _numbers(text, flag)
+    found = tuple(range(numbers[0])) if len(numbers) == 1 else tuple(dict.fromkeys(numbers))
+    if not found or min(found) < 0:
+        raise HarkbackError(f'"{text}" asks for none', where=flag, mend="give a number of at least 1, or 0,1,2")
+    return found
+
+
+def _at_least_none(number: int, flag: str) -> int:
+    if number < 0:
+        raise HarkbackError(f"{number} is negative", where=flag, mend="give 0 or more")
+    return number
+
+
+def _say(line: str) -> None:
+    print(one_line(line), file=sys.stderr)
+
+
+def _fail(line: str) -> None:
+    _say(f"harkback: {line}")
+    sys.exit(2)

@@ -1,0 +1,84 @@
+"""Docs are tests: every code block of the README and the docs runs, and every line of code that they quote exists.
+
+Blocks of ``bash`` run line by line and blocks of ``python`` as scripts, page by page in one folder that has small real
+clips in ``my_clips/``. A block under a comment ``<!-- not run here: why -->`` is left out, with the reason in sight.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harkback.datasets.demo import Demo
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+BLOCK = re.compile(r"(<!-- not run here: [^\n]+ -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of each block that is to run."""
+    return [(kind, text) for skip, kind, text in BLOCK.findall(page.read_text()) if not skip]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("docs") / "my_clips"
+    assert Demo(root, classes=4, train=4, test=2).splits
+    (root / "demo.json").unlink()
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_code_blocks_run(page: Path, clips: Path, tmp_path: Path) -> None:
+    shutil.copytree(clips, tmp_path / "my_clips")
+    scripts = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for kind, text in blocks(page):
+        if kind == "python":
+            (tmp_path / "block.py").write_text(text)
+            argv = [sys.executable, "block.py"]
+        elif kind == "bash":
+            argv = ["bash", "-euo", "pipefail", "-c", text]
+        else:
+            continue
+        done = subprocess.run(argv, cwd=tmp_path, env=scripts, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{text}\n{done.stderr[-2000:]}"
+
+
+def test_the_first_two_commands_are_targets_of_make() -> None:
+    first = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert first is not None
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    commands = [line.split("#")[0].split() for line in first[1].splitlines()]
+    assert commands == [["make", "demo"], ["make", "test"]] and {"demo", "test"} <= set(targets)
+
+
+def test_lines_quoted_in_the_method_stand_in_the_code() -> None:
+    quoted = re.findall(r"`(\w+\.py)`: `([^`]+)`", (ROOT / "docs" / "method.md").read_text())
+    assert len(quoted) >= 12
+    for name, line in quoted:
+        assert line in (ROOT / "src" / "harkback" / name).read_text(), f"{name} has no line {line}"
+
+
+def test_flags_named_in_the_method_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    from harkback.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    told = capsys.readouterr().out
+    flags = set(re.findall(r"`(--l3[\w.-]*\w)`", (ROOT / "docs" / "method.md").read_text()))
+    assert len(flags) >= 10
+    assert [flag for flag in sorted(flags) if flag not in told] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
