@@ -15,7 +15,7 @@ from harkback.clips import Clip
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
 from harkback.features import Features, TokenShape, none_of
-from harkback.files import digest, read_arrays, read_json, write_arrays, write_json
+from harkback.files import digest, fingerprint, read_arrays, read_json, sweep, write_arrays, write_json
 from harkback.state import State
 
 FORMAT = 1
@@ -26,7 +26,7 @@ ARRAYS = ("audio", "visual", "heard", "seen")
 class Place:
     """Where a row lies."""
 
-    shard: int
+    shard: str  #: name of its files, without the ending
     row: int
 
 
@@ -34,9 +34,10 @@ class Place:
 class FeatureStore:
     """A folder of shards. A row's key is made of the bytes of its source file and the window, not of its name.
 
-    ``store.json`` says which encoder made it; ``000000.safetensors`` holds rows of ``audio``, ``visual``, ``heard``
-    and ``seen``; ``000000.json``, written last, says whose rows they are, and which clips failed and why. A shard
-    without its JSON is the remains of a killed process: it is written over.
+    ``store.json`` says which encoder made it; ``000000-<of what>.safetensors`` holds rows of ``audio``, ``visual``,
+    ``heard`` and ``seen``; its ``.json``, written last, says whose rows they are, and which clips failed and why. A
+    shard without its JSON is the remains of a killed process. Shards are named by what they hold, so two processes
+    that fill one store write no shard over another's.
     """
 
     root: Path
@@ -45,7 +46,7 @@ class FeatureStore:
     failures: dict[str, str] = field(default_factory=dict)  #: key -> why it cannot be read
     _sources: dict[str, tuple[int, int, str]] = field(default_factory=dict)  #: path -> size, mtime in ns, SHA-256
     _new_sources: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    _shards: dict[int, State] = field(default_factory=dict)
+    _shards: dict[str, State] = field(default_factory=dict)
     _next: int = 0
 
     @classmethod
@@ -60,16 +61,17 @@ class FeatureStore:
                 raise HarkbackError("is not a feature store", where=root, mend="give --store a new or an empty folder")
             write_json(about, {"format": FORMAT, "key": spec.key, "encoder": spec.facts()})
         store = cls(root, spec)
+        sweep(root)
         for path in sorted(root.glob("[0-9]*.json")):
-            store._take(int(path.stem), read_json(path))
+            store._take(path.stem, read_json(path))
         return store
 
-    def _take(self, number: int, facts: Mapping[str, Any]) -> None:
+    def _take(self, shard: str, facts: Mapping[str, Any]) -> None:
         for row, key in enumerate(facts["keys"]):
-            self.places[key] = Place(number, row)
+            self.places[key] = Place(shard, row)
         self.failures.update(facts["failures"])
         self._sources.update({path: tuple(seen) for path, seen in facts["sources"].items()})
-        self._next = number + 1
+        self._next = int(shard.partition("-")[0]) + 1
 
     def key(self, clip: Clip) -> str:
         """What the clip's features are filed under. Reads the file, unless its size and time are as last seen."""
@@ -85,32 +87,33 @@ class FeatureStore:
         """Write a shard: rows whose ids are keys, and failures by key. On return they are on the disk."""
         if not len(features) and not failures:
             return
-        number = self._next
+        shard = f"{self._next:06d}-{fingerprint(features.ids, sorted(failures))}"
         arrays = {name: getattr(features, name).contiguous() for name in ARRAYS}
         if len(features):
-            write_arrays(self._path(number, "safetensors"), arrays)
+            write_arrays(self._path(shard, "safetensors"), arrays)
         facts = {"keys": list(features.ids), "failures": dict(failures), "sources": self._new_sources}
-        write_json(self._path(number, "json"), facts)
-        self._take(number, facts)
+        write_json(self._path(shard, "json"), facts)
+        self._take(shard, facts)
         self._new_sources = {}
 
     def rows(self, keys: Sequence[str], ids: Sequence[str]) -> Stored:
         """The rows of these keys, under these ids; nothing is read yet."""
         return Stored(self, tuple(ids), tuple(self.places[key] for key in keys))
 
-    def shard(self, number: int) -> State:
-        if number not in self._shards:
-            path = self._path(number, "safetensors")
+    def shard(self, name: str) -> State:
+        """The arrays of a shard, in its memory map."""
+        if name not in self._shards:
+            path = self._path(name, "safetensors")
             arrays = read_arrays(path)
             shape = self.spec.shape
-            for name, expected in zip(ARRAYS, (shape[:2], shape[2:], (), ()), strict=True):
-                if name not in arrays or arrays[name].shape[1:] != expected:
+            for array, expected in zip(ARRAYS, (shape[:2], shape[2:], (), ()), strict=True):
+                if array not in arrays or arrays[array].shape[1:] != expected:
                     raise HarkbackError("is damaged: not these features", where=path, mend=_again(self.root))
-            self._shards[number] = arrays
-        return self._shards[number]
+            self._shards[name] = arrays
+        return self._shards[name]
 
-    def _path(self, number: int, kind: str) -> Path:
-        return self.root / f"{number:06d}.{kind}"
+    def _path(self, shard: str, kind: str) -> Path:
+        return self.root / f"{shard}.{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,12 @@ class Stored:
     def __getitem__(self, rows: Tensor) -> Features:
         """The given rows, in that order, read from the memory map: half precision."""
         wanted = rows.tolist()
-        by_shard: dict[int, list[int]] = {}
+        by_shard: dict[str, list[int]] = {}
         for i, row in enumerate(wanted):
             by_shard.setdefault(self.places[row].shard, []).append(i)
         out = {name: array.new_empty(len(wanted), *array.shape[1:]) for name, array in _arrays(none_of(self.shape))}
-        for number, mine in by_shard.items():
-            shard = self.store.shard(number)
+        for shard_name, mine in by_shard.items():
+            shard = self.store.shard(shard_name)
             place = torch.tensor([self.places[wanted[i]].row for i in mine])
             for name in ARRAYS:
                 if int(place.max()) >= len(shard[name]):
