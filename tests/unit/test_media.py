@@ -19,7 +19,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from harkback import media
+from harkback import _container, media
 from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
 
 RATE = 16_000
@@ -60,7 +60,7 @@ def film(
             if turn:
                 stream.set_display_rotation(turn[0], hflip=turn[1])
         if sound is not None:
-            track = out.add_stream(sound_codec, rate=sound_rate, layout="stereo" if len(sound) == 2 else "mono")
+            track = out.add_stream(sound_codec, rate=sound_rate, layout={1: "mono", 2: "stereo", 6: "5.1"}[len(sound)])
         for k, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = stamps[k] if stamps else k, stream.codec_context.time_base
@@ -228,13 +228,13 @@ def long_films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The stream of every packet that is decoded, as it happens."""
     seen: list[int] = []
-    decoded = media._Track._decoded
+    decoded = _container.Track._decoded
 
-    def counted(track: media._Track, *rest: object) -> object:
+    def counted(track: _container.Track, *rest: object) -> object:
         seen.append(track.index)
         return decoded(track, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(media._Track, "_decoded", counted)
+    monkeypatch.setattr(_container.Track, "_decoded", counted)
     return seen
 
 
@@ -309,6 +309,13 @@ def test_stereo_becomes_its_mean_at_the_asked_rate(tmp_path: Path) -> None:
     assert spectrum[1000] == pytest.approx(0.3, abs=0.003)
     assert spectrum[3000] == pytest.approx(0.1, abs=0.003)
     assert np.delete(spectrum, [1000, 3000]).max() < 0.01
+
+
+def test_every_channel_counts_the_same(tmp_path: Path) -> None:
+    sound = np.zeros((6, RATE))  # front left, front right, centre, bass, back left, back right
+    sound[2] = tone(1.0, 500, RATE, loud=0.6)
+    path = film(tmp_path / "a.wav", [], sound=sound, sound_codec="pcm_s16le", sound_rate=RATE)
+    assert np.abs(samples(read(path, frames=1, sample_rate=RATE)) - sound[2] / 6).max() < 1e-4
 
 
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16be", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
@@ -512,7 +519,7 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     images = [rng.integers(0, 255, (32, 32, 3), np.uint8) for _ in range(50)]
     noise = rng.uniform(-0.5, 0.5, (1, 2 * 44_100))
     first = {"movflags": "faststart"}
-    return {
+    files = {
         "last.mp4": film(folder / "last.mp4", images, sound=noise),
         "first.mp4": film(folder / "first.mp4", images, sound=noise, options=first),
         "a.mkv": film(folder / "a.mkv", images, sound=noise),
@@ -520,6 +527,9 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "a.wav": film(folder / "a.wav", [], sound=noise, sound_codec="pcm_s16le"),
         "a.flac": film(folder / "a.flac", [], sound=noise, sound_codec="flac"),
     }
+    for path in files.values():
+        read(path, frames=2, sample_rate=RATE)  # nothing is wrong with them yet
+    return files
 
 
 @pytest.mark.parametrize("kept", [0.001, 0.02, 0.3, 0.5, 0.85])
@@ -528,7 +538,6 @@ def test_a_file_cut_short(
     whole_files: dict[str, Path], tmp_path: Path, name: str, kept: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = whole_files[name].read_bytes()
-    read(whole_files[name], frames=2, sample_rate=RATE)
     path = tmp_path / name
     path.write_bytes(data[: max(24, int(kept * len(data)))])
     for window in ({}, {"start": 0.0, "end": 0.1}):
@@ -582,7 +591,7 @@ def test_any_bytes_give_a_clip_or_a_typed_failure(tmp_path: Path, kind: str, cap
     path = film(tmp_path / kind, images, sound=tone(0.2, rate=8000), sound_codec=codec, sound_rate=8000)
     data = path.read_bytes()
     outcomes = set()
-    for seed in range(150):
+    for seed in range(100):
         rng = random.Random(seed)
         changed = bytearray(data)
         headers = [*range(64), *range(data.index(b"moov" if images else b"RIFF"), len(data))][

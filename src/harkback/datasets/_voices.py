@@ -19,6 +19,7 @@ Range = tuple[float, float]
 RATE = 16_000  #: Hz
 SECONDS = 2.0  #: length of a clip
 SAMPLES = int(RATE * SECONDS)
+SNR = (2.0, 22.0)  #: dB, of the voice over the noise of the room
 TIME: Array = np.arange(SAMPLES) / RATE  #: (samples,) seconds
 
 
@@ -120,7 +121,14 @@ def hiss(rng: np.random.Generator, band: Range, rate: Range, share: Range, crack
     return Sound(np.fft.irfft(spectrum, SAMPLES) * (0.1 + 0.9 * beat), beat)
 
 
-def background(rng: np.random.Generator) -> Array:
+def in_a_room(wave: Array, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """The voice in a noisy room, at a random loudness: (samples,) in [-1, 1]."""
+    noise = _background(rng) * 10.0 ** (-rng.uniform(*SNR) / 20.0)
+    mix = wave / np.sqrt(np.mean(wave**2)) + noise
+    return np.asarray(mix * (rng.uniform(0.2, 0.85) / np.abs(mix).max()), np.float32)
+
+
+def _background(rng: np.random.Generator) -> Array:
     """(samples,) noise of unit power, of a colour between white and brown: the room the clip was recorded in."""
     spectrum = np.fft.rfft(rng.standard_normal(SAMPLES))
     spectrum *= (np.fft.rfftfreq(SAMPLES, 1 / RATE) + 50.0) ** -rng.uniform(0.0, 1.0)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.codec.context import Flags
 from tqdm import tqdm
 
-from harkback.clips import Clip
+from harkback.clips import Clip, Skip
 from harkback.datasets import _drawing as look
+from harkback.datasets import _film
 from harkback.datasets import _voices as voice
+from harkback.datasets._pen import FPS, FRAMES, SIDE, Pen, pen_at, wallpaper
 from harkback.errors import HarkbackError
+from harkback.files import write_json
 
 EDITION = 1  #: raise it when a clip of the same settings comes to hold other pictures or sounds
-SNR = (2.0, 22.0)  #: dB, of the voice over the noise of the room
 RADIUS = (14.5, 19.5)  #: pixels, of a thing at rest
 APART = 38.0  #: pixels between the middles of two things
 
@@ -32,7 +31,7 @@ class Kind:
     """One class: a row of the table below."""
 
     name: str
-    draw: Callable[[look.Pen], None]
+    draw: Callable[[Pen], None]
     voice: Callable[[np.random.Generator], voice.Sound]
 
 
@@ -155,6 +154,7 @@ class Demo:
     """
 
     name = "demo"
+    skips: tuple[Skip, ...] = ()  #: every clip is of our own making, so none is left out
 
     def __init__(
         self, root: Path, *, classes: int = 8, train: int = 24, test: int = 12, val: int = 0, seed: int = 0
@@ -194,13 +194,11 @@ class Demo:
 
     def _draw(self, missing: list[Clip]) -> None:
         """Write these clips, with a progress bar on stderr."""
-        if missing and not {"libx264", "aac"} <= av.codecs_available:
-            raise HarkbackError(
-                "this build of PyAV cannot write H.264 and AAC", mend="pip install --force-reinstall av"
-            )
+        if missing:
+            _film.check_codecs()
         for clip in tqdm(missing, desc="drawing the demo", unit="clip", disable=not missing):
-            clip.path.parent.mkdir(parents=True, exist_ok=True)
-            _write(clip.path, self.scene(clip))
+            scene = self.scene(clip)
+            _film.write(clip.path, scene.frames, scene.wave)
 
     def _clips(self, split: str) -> tuple[Clip, ...]:
         names = [f"{split}/{c}/{c}_{index:03d}.mp4" for c in self.classes for index in range(self._sizes[split])]
@@ -220,16 +218,16 @@ def compose(classes: tuple[str, ...], label: str, key: str) -> Scene:
 
     centres = _places(place_rng)[: 1 + len(names)]
     radii = place_rng.uniform(*RADIUS, 3)[: len(centres)]
-    picture = np.repeat(look.wallpaper(look_rng)[None], look.FRAMES, axis=0)
+    picture = np.repeat(wallpaper(look_rng)[None], FRAMES, axis=0)
     things = (label, *names)
     rngs = (look_rng, other_rng, other_rng)
-    pens = [look.pen_at(picture, *each) for each in zip(rngs, centres, map(float, radii), beats, strict=False)]
+    pens = [pen_at(picture, *each) for each in zip(rngs, centres, map(float, radii), beats, strict=False)]
     for thing in other_rng.permutation(len(things)):  # what lies in front must not tell which one sounds
         kinds[things[thing]].draw(pens[thing])
     picture *= 255.0
     return Scene(
         frames=np.clip(picture, 0.0, 255.0, out=picture).round(out=picture).astype(np.uint8),
-        wave=_mix(sound.wave, sound_rng),
+        wave=voice.in_a_room(sound.wave, sound_rng),
         things=things,
         beats=np.stack(beats),
         centres=centres,
@@ -244,7 +242,7 @@ def _seed(key: str) -> np.random.SeedSequence:
 
 def _per_frame(beat: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """(samples,) to (frames,): the hardest work while a frame is shown, so that no stroke falls between two frames."""
-    return np.asarray(beat.reshape(look.FRAMES, -1).max(axis=1), np.float32)
+    return np.asarray(beat.reshape(FRAMES, -1).max(axis=1), np.float32)
 
 
 def _unrelated(
@@ -254,8 +252,8 @@ def _unrelated(
 
     Its rhythm is left as it is: what gives a silent thing away must be its timing and nothing else.
     """
-    steps = np.arange(look.FRAMES)
-    shifts = beat[(steps + rng.permutation(look.FRAMES)[:, None]) % look.FRAMES]
+    steps = np.arange(FRAMES)
+    shifts = beat[(steps + rng.permutation(FRAMES)[:, None]) % FRAMES]
     one, two = shifts - shifts.mean(axis=1, keepdims=True), sounding - sounding.mean()
     likeness = np.abs(one @ two) / (np.linalg.norm(one, axis=1) * np.linalg.norm(two) + 1e-9)
     good = np.flatnonzero(likeness < 0.25)
@@ -265,22 +263,15 @@ def _unrelated(
 
 def _places(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """(3, frames, 2) pixels: where three things are, apart from each other, and how they drift (6 pixels at most)."""
-    low, high = 25.0, look.SIDE - 25.0
+    low, high = 25.0, SIDE - 25.0
     draws = rng.uniform(low, high, (200, 3, 2))
     gaps = np.linalg.norm(draws - np.roll(draws, 1, axis=1), axis=2).min(axis=1)
     good = np.flatnonzero(gaps > APART)
     middle = draws[good[0] if good.size else gaps.argmax()]
     angle, speed = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.0, 3.0, 3)
     drift = (speed * np.stack([np.cos(angle), np.sin(angle)])).T  # pixels in a second
-    time = (np.arange(look.FRAMES) / look.FPS - 1.0)[None, :, None]
+    time = (np.arange(FRAMES) / FPS - 1.0)[None, :, None]
     return np.asarray(middle[:, None] + time * drift[:, None], np.float32)
-
-
-def _mix(wave: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """The voice in its noisy room, at a random loudness: (samples,) in [-1, 1]."""
-    noise = voice.background(rng) * 10.0 ** (-rng.uniform(*SNR) / 20.0)
-    mix = wave / np.sqrt(np.mean(wave**2)) + noise
-    return np.asarray(mix * (rng.uniform(0.2, 0.85) / np.abs(mix).max()), np.float32)
 
 
 def _claim(root: Path, settings: dict[str, int]) -> None:
@@ -296,10 +287,7 @@ def _claim(root: Path, settings: dict[str, int]) -> None:
         raise HarkbackError(
             "this is not a demo, and nothing is written among other files", where=root, mend="take an empty folder"
         )
-    root.mkdir(parents=True, exist_ok=True)
-    spare = _beside(note)
-    spare.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    spare.replace(note)
+    write_json(note, settings)
 
 
 def _read(note: Path) -> object:
@@ -307,39 +295,3 @@ def _read(note: Path) -> object:
         return json.loads(note.read_text(encoding="utf-8"))
     except ValueError:
         return None  # not our writing: we never leave half a file
-
-
-def _beside(path: Path) -> Path:
-    """A name in the same folder to write under first; the process's number keeps two writers apart."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _write(path: Path, scene: Scene) -> None:
-    """Encode a scene. The file appears whole or not at all."""
-    spare = _beside(path)
-    try:
-        _encode(spare, scene)
-        spare.replace(path)
-    finally:
-        spare.unlink(missing_ok=True)
-
-
-def _encode(path: Path, scene: Scene) -> None:
-    """H.264 and AAC in MP4, byte for byte the same each time: one thread, and no dates."""
-    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
-        # A constant quantiser and no look-ahead: with one, x264 gave other bytes for the same pictures, up to once in
-        # eight times, as the memory it was handed differed. Without B-frames the first frame is at 0 s in every player.
-        options = {"qp": "26", "preset": "veryfast", "rc-lookahead": "0", "mbtree": "0", "weightp": "0"}
-        options |= {"sc_threshold": "0", "bf": "0", "threads": "1"}
-        video = file.add_stream("libx264", rate=look.FPS, options=options)
-        video.width, video.height, video.pix_fmt = look.SIDE, look.SIDE, "yuv420p"
-        audio = file.add_stream("aac", rate=voice.RATE, layout="mono", bit_rate=40_000, options={"aac_coder": "fast"})
-        for stream in (video, audio):
-            stream.codec_context.flags |= Flags.bitexact
-        for rgb in scene.frames:
-            file.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        file.mux(video.encode(None))
-        samples = av.AudioFrame.from_ndarray(scene.wave[None], format="fltp", layout="mono")
-        samples.sample_rate, samples.pts = voice.RATE, 0  # with a time, the lead-in of AAC is marked as such
-        file.mux(audio.encode(samples))
-        file.mux(audio.encode(None))
