@@ -198,7 +198,7 @@ def test_a_disk_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_film, "_encode", full)
-    with pytest.raises(HarkbackError, match=r"No space left on device.*disk with room"):
+    with pytest.raises(HarkbackError, match=r"No space left on device.*free some space"):
         _ = Demo(tmp_path, classes=1, train=1, test=0).splits
 
 

@@ -175,15 +175,8 @@ class Demo:
     def splits(self) -> dict[str, tuple[Clip, ...]]:
         """The clips of "train" and "test" (and "val", when asked for); those that are not on disk yet are written."""
         splits = {split: self._clips(split) for split, size in self._sizes.items() if size or split != "val"}
-        try:
-            _claim(self.root, self._settings)
-            self._draw([clip for clips in splits.values() for clip in clips if not clip.path.exists()])
-        except OSError as error:
-            raise HarkbackError(
-                f"the demo cannot be written ({error.strerror or error})",
-                where=self.root,
-                mend="take a folder that you may write to, on a disk with room",
-            ) from error
+        _claim(self.root, self._settings)
+        self._draw([clip for clips in splits.values() for clip in clips if not clip.path.exists()])
         return splits
 
     def scene(self, clip: Clip) -> Scene:
