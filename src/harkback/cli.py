@@ -37,7 +37,7 @@ class BenchCommand:
     memory: int = 100  #: exemplars a learner may keep, in all
     seeds: str = "3"  #: 3: seeds 0, 1, 2; 4,7: these
     orders: str | None = None  #: class orders, written like seeds, each run with every seed; none: one order a seed
-    on: Literal["test", "val"] = "test"  #: split that is asked; choose settings on val, never on test
+    split: Literal["test", "val"] = "test"  #: clips that are asked; choose settings on val, never on test
     encoder: str = "signal"  #: what turns clips into features
     store: Path | None = None  #: folder of features; none: OUT/features
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
@@ -53,7 +53,7 @@ class BenchCommand:
             memory=_at_least_none(self.memory, "--memory"),
             seeds=_counted(self.seeds, "--seeds"),
             orders=() if self.orders is None else _counted(self.orders, "--orders"),
-            on=self.on,
+            split=self.split,
             settings=settings or {},
         )
         out = self.out or RUNS / dataset.name

@@ -44,6 +44,19 @@ class Extraction:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a clip has no features."""
+
+    reason: str
+    lasting: bool  #: lies in the clip, so that trying again is of no use until its content changes
+
+
+# Between processes go NumPy arrays: tensors would travel as file descriptors, of which there are only so many.
+Parcel = tuple[Any, ...]
+Outcome = Parcel | Failed
+
+
 def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int | None = None) -> Extraction:
     """Encode what the store does not have yet, and return the rows of all clips that could be read.
 
@@ -54,11 +67,13 @@ def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int
     store = FeatureStore.open(root, encoder.spec)
     keys, unreadable = _keys(clips, store)
     todo = {key: clip for clip, key in keys if key not in store.places and key not in store.failures}
+    passing: dict[str, str] = {}
     if todo:
         with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False) as bar:
-            _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
+            passing = _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
     good = [(clip, key) for clip, key in keys if key in store.places]
-    bad = [Skip(clip.id, clip.path, store.failures[key]) for clip, key in keys if key in store.failures]
+    why = {**store.failures, **passing}
+    bad = [Skip(clip.id, clip.path, why[key]) for clip, key in keys if key in why]
     return Extraction(
         tuple(clip for clip, _ in good),
         tuple(key for _, key in good),
@@ -85,9 +100,11 @@ def _keys(clips: Sequence[Clip], store: FeatureStore) -> tuple[list[tuple[Clip, 
     return [f for f in found if not isinstance(f, Skip)], [f for f in found if isinstance(f, Skip)]
 
 
-def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers: int, bar: tqdm[Any]) -> None:
+def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers: int, bar: tqdm[Any]) -> dict[str, str]:
+    """Write shards as they fill; returns the failures that are not the clip's own and will be tried again."""
     parts: list[Features] = []
     failures: dict[str, str] = {}
+    passing: dict[str, str] = {}
 
     def flush() -> None:
         store.add(join(parts) if parts else none_of(encoder.spec.shape), failures)
@@ -97,38 +114,31 @@ def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers:
     try:
         for key, outcome in _encoded(todo, encoder, workers):
             bar.update()
-            if isinstance(outcome, str):
-                failures[key] = outcome
+            if isinstance(outcome, Failed):
+                (failures if outcome.lasting else passing)[key] = outcome.reason
             else:
                 parts.append(replace(outcome, ids=(key,)))
             if len(parts) + len(failures) >= SHARD:
                 flush()
     finally:
         flush()
+    return passing
 
 
-def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[tuple[str, Features | str]]:
+def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[tuple[str, Features | Failed]]:
     """Each clip's features, or why there are none, in the order of ``todo`` whatever the number of workers."""
     read_one = _Reading(encoder.spec.frames, encoder.spec.sample_rate, encoder if encoder.in_workers else None)
     outcomes = zip(todo, _in_order(read_one, list(todo.values()), workers), strict=True)
     if encoder.in_workers:
         for key, outcome in outcomes:
-            yield key, outcome if isinstance(outcome, str) else _features(outcome)
+            yield key, outcome if isinstance(outcome, Failed) else _features(outcome)
         return
     while chunk := list(islice(outcomes, BATCH)):
-        media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, str)]
-        features = encoder.encode(media) if media else None
-        row = 0
+        media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, Failed)]
+        rows = iter(torch.arange(len(media)).split(1))
+        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
         for key, outcome in chunk:
-            if isinstance(outcome, str) or features is None:
-                yield key, str(outcome)
-            else:
-                yield key, features[torch.tensor([row])]
-                row += 1
-
-
-# Between processes go NumPy arrays: tensors would travel as file descriptors, of which there are only so many.
-Parcel = tuple[Any, ...]
+            yield key, outcome if isinstance(outcome, Failed) else features[next(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +149,16 @@ class _Reading:
     sample_rate: int
     encoder: Encoder | None
 
-    def __call__(self, clip: Clip) -> Parcel | str:
+    def __call__(self, clip: Clip) -> Outcome:
         try:
-            media = read(clip.path, frames=self.frames, sample_rate=self.sample_rate, start=clip.start, end=clip.end)
+            return self._parcel(clip)
         except MediaError as error:
-            return error.what if error.mend is None else f"{error.what}; {error.mend}"
+            return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=True)
+        except Exception as error:  # A defect that one clip brings to light must not end a night's work.
+            return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
+
+    def _parcel(self, clip: Clip) -> Parcel:
+        media = read(clip.path, frames=self.frames, sample_rate=self.sample_rate, start=clip.start, end=clip.end)
         if self.encoder is None:
             sound, picture = (None if x is None else x.numpy() for x in (media.waveform, media.frames))
             return sound, media.sample_rate, picture, media.times.numpy(), media.duration
@@ -162,13 +177,13 @@ def _features(parcel: Parcel) -> Features:
     return Features(ids, *(torch.from_numpy(np.asarray(array)) for array in arrays))
 
 
-def _in_order(work: Callable[[Clip], Parcel | str], clips: Sequence[Clip], workers: int) -> Iterator[Parcel | str]:
+def _in_order(work: Callable[[Clip], Outcome], clips: Sequence[Clip], workers: int) -> Iterator[Outcome]:
     """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone."""
     if workers == 0:
         yield from map(work, clips)
         return
     waiting = deque(clips)
-    running: deque[tuple[Clip, Future[Parcel | str]]] = deque()
+    running: deque[tuple[Clip, Future[Outcome]]] = deque()
     pool = _pool(workers)
     try:
         while waiting or running:
@@ -189,12 +204,12 @@ def _in_order(work: Callable[[Clip], Parcel | str], clips: Sequence[Clip], worke
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(work: Callable[[Clip], Parcel | str], clip: Clip) -> Parcel | str:
+def _alone(work: Callable[[Clip], Outcome], clip: Clip) -> Outcome:
     with _pool(1) as pool:
         try:
             return pool.submit(work, clip).result()
         except BrokenProcessPool:
-            return "decoding it crashed the decoder; convert the file to another format"
+            return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

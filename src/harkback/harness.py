@@ -40,7 +40,7 @@ class BenchSettings:
     memory: int = 100  #: exemplars in all
     seeds: tuple[int, ...] = (0, 1, 2)
     orders: tuple[int, ...] = ()  #: class orders, each run with every seed; none: seed s runs on class order s
-    on: Literal["test", "val"] = "test"  #: the split that is asked; choose settings on val, never on test
+    split: Literal["test", "val"] = "test"  #: the split that is asked; choose settings on val, never on test
     settings: dict[str, Any] = field(default_factory=dict)  #: learner -> its settings, where not the defaults
 
     def pairs(self) -> list[tuple[int, int]]:
@@ -82,13 +82,13 @@ class Bench:
     runs: tuple[Run, ...]
 
 
-def prepare(dataset: Dataset, encoder: Encoder, store: Path, on: Literal["test", "val"] = "test") -> Material:
+def prepare(dataset: Dataset, encoder: Encoder, store: Path, split: Literal["test", "val"] = "test") -> Material:
     """Encode the dataset's clips and leave out, by name, what cannot be measured honestly."""
     splits = dataset.splits
-    if not splits.get("train") or not splits.get(on):
-        lacking = "train" if not splits.get("train") else on
+    if not splits.get("train") or not splits.get(split):
+        lacking = "train" if not splits.get("train") else split
         raise HarkbackError(f'there are no clips in split "{lacking}"', where=dataset.name, mend="add some")
-    train, asked = splits["train"], splits[on]
+    train, asked = splits["train"], splits[split]
     extraction = extract([*train, *asked], encoder, store)
     skips = [*dataset.skips, *extraction.skips]
     training = {clip.id for clip in train}
@@ -123,7 +123,7 @@ def prepare(dataset: Dataset, encoder: Encoder, store: Path, on: Literal["test",
         Rows(extraction.features, torch.tensor(kept[False])),
         tuple(clips[row] for row in kept[False]),
         tuple(skips),
-        fingerprint([[extraction.keys[row], clips[row].label] for split in (True, False) for row in kept[split]]),
+        fingerprint([[extraction.keys[row], clips[row].label] for is_train in (True, False) for row in kept[is_train]]),
         extraction,
     )
 
@@ -138,7 +138,7 @@ def _by_label(clips: Sequence[Clip], rows: Sequence[int]) -> dict[str, list[Clip
 def bench(dataset: Dataset, encoder: Encoder, settings: BenchSettings, out: Path, store: Path | None = None) -> Bench:
     """Run every learner on every seed and class order. What ``out`` already holds of this very bench is not redone."""
     kinds = {name: LEARNERS.load(name) for name in settings.learners}
-    material = prepare(dataset, encoder, store or out / "features", settings.on)
+    material = prepare(dataset, encoder, store or out / "features", settings.split)
     sizes = cut(len(material.classes), settings.sessions)
     runs: list[Run] = []
     pairs = settings.pairs()
@@ -229,7 +229,7 @@ def _facts(bench: Bench, encoder: Encoder) -> dict[str, Any]:
         "encoder": encoder.spec.facts(),
         "sessions": list(bench.sizes),
         "memory": bench.settings.memory,
-        "asked": bench.settings.on,
+        "asked": bench.settings.split,
         "training_clips": len(material.train),
         "test_clips": [{"id": clip.id, "label": clip.label} for clip in material.test_clips],
         "skips": [{"id": skip.id, "reason": skip.reason} for skip in material.skips],

@@ -110,7 +110,7 @@ def test_bad_clips_are_counted_skips(clips: Path, store: Path, tmp_path: Path, c
         "empty.mp4": b"",
         "cut.mp4": whole.read_bytes()[:3000],
         'it\'s "quoted" é 鳥.mp4': b"no film either",
-        "again.mp4": whole.read_bytes(),
+        "zz again.mp4": whole.read_bytes(),
     }
     for name, content in spoilt.items():
         (classes[0] / name).write_bytes(content)
@@ -124,7 +124,7 @@ def test_bad_clips_are_counted_skips(clips: Path, store: Path, tmp_path: Path, c
         "train/empty class",
         f"test/{classes[1].name}/leak.mp4",
     }
-    assert "same content" in reasons[f"train/{classes[0].name}/again.mp4"]
+    assert "same content" in reasons[f"train/{classes[0].name}/zz again.mp4"]
     assert "same content" in reasons[f"test/{classes[1].name}/leak.mp4"]
     assert found["test_clips"] == 8 and found["training_clips"] == 16
 
@@ -215,6 +215,10 @@ def test_help_tells_defaults(capsys: Any) -> None:
     assert "--l3.train.epochs" in capsys.readouterr().out
 
 
+#: One thread: these commands share the cores with the tests.
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 def command(*argv: str | Path) -> list[str]:
     return [sys.executable, "-c", "from harkback.cli import main; main()", *(str(word) for word in argv)]
 
@@ -225,16 +229,16 @@ def test_a_full_disk_is_one_line_and_loses_nothing(clips: Path, tmp_path: Path) 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
-    full = subprocess.run(argv, capture_output=True, text=True, preexec_fn=small_files)
+    full = subprocess.run(argv, capture_output=True, text=True, env=ALONE, preexec_fn=small_files)
     assert full.returncode == 2 and "Traceback" not in full.stderr
     assert full.stderr.strip().splitlines()[-1].startswith("harkback: ")
-    then = subprocess.run(argv, capture_output=True, text=True)
+    then = subprocess.run(argv, capture_output=True, text=True, env=ALONE)
     assert then.returncode == 0 and json.loads(then.stdout)["clips"] == 24
 
 
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(clips: Path, tmp_path: Path) -> None:
     argv = command("extract", clips, "--store", tmp_path / "features", "--workers", "1", "--json")
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ALONE)
     assert process.stderr is not None
     said = b""
     while not re.search(rb"\| [1-9]\d*/24", said):  # The bar says that some clips are encoded.
@@ -243,7 +247,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(clips: Path, tmp_path: Path
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 2 and b"Traceback" not in said + rest
     assert b"stopped" in rest.strip().splitlines()[-1]
-    then = subprocess.run(argv, capture_output=True, text=True)
+    then = subprocess.run(argv, capture_output=True, text=True, env=ALONE)
     assert 0 < json.loads(then.stdout)["encoded"] < 24
 
 
