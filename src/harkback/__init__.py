@@ -38,13 +38,13 @@ def bench(
 ) -> Bench:
     """Measure learners on a folder of clips or a dataset; what ``out`` already holds of it is not redone.
 
-    settings: fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge"), sessions=(5,), memory=60``.
+    settings: fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``.
     Errors: `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses
     worker processes.
     """
+    from harkback.datasets import open_dataset
     from harkback.harness import BenchSettings
     from harkback.harness import bench as run
-    from harkback.datasets import open_dataset
     from harkback.registry import ENCODERS
 
     root = None if store is None else Path(store)

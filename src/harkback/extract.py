@@ -113,13 +113,13 @@ def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers:
 
     try:
         for key, outcome in _encoded(todo, encoder, workers):
-            bar.update()
             if isinstance(outcome, Failed):
                 (failures if outcome.lasting else passing)[key] = outcome.reason
             else:
                 parts.append(replace(outcome, ids=(key,)))
             if len(parts) + len(failures) >= SHARD:
                 flush()
+            bar.update()  # Last: what the bar has counted is kept, even if Ctrl-C comes now.
     finally:
         flush()
     return passing

@@ -84,11 +84,7 @@ class Bench:
 
 def prepare(dataset: Dataset, encoder: Encoder, store: Path, split: Literal["test", "val"] = "test") -> Material:
     """Encode the dataset's clips and leave out, by name, what cannot be measured honestly."""
-    splits = dataset.splits
-    if not splits.get("train") or not splits.get(split):
-        lacking = "train" if not splits.get("train") else split
-        raise HarkbackError(f'there are no clips in split "{lacking}"', where=dataset.name, mend="add some")
-    train, asked = splits["train"], splits[split]
+    train, asked = _enough(dataset, split)
     extraction = extract([*train, *asked], encoder, store)
     skips = [*dataset.skips, *extraction.skips]
     training = {clip.id for clip in train}
@@ -108,12 +104,7 @@ def prepare(dataset: Dataset, encoder: Encoder, store: Path, split: Literal["tes
         why = "to ask" if name in counts[True] else "to learn from"
         skips += [Skip(c.id, c.path, f'class "{name}" is left out: it has no clip {why}') for c in some]
     if len(usable) < 2:
-        raise HarkbackError(
-            f"a bench needs two classes with clips to learn from and to ask, and there are {len(usable)}"
-            + (f" ({len(skips)} clips were left out, the first because it {skips[0].reason})" if skips else ""),
-            where=dataset.name,
-            mend="add a folder of clips for another class, with at least two clips in each",
-        )
+        raise _too_few(dataset, len(usable), skips)
     clips = extraction.clips
     kept = {is_train: [row for row in rows[is_train] if clips[row].label in usable] for is_train in rows}
     return Material(
@@ -125,6 +116,28 @@ def prepare(dataset: Dataset, encoder: Encoder, store: Path, split: Literal["tes
         tuple(skips),
         fingerprint([[extraction.keys[row], clips[row].label] for is_train in (True, False) for row in kept[is_train]]),
         extraction,
+    )
+
+
+def _enough(dataset: Dataset, split: str) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+    """The clips to learn from and to ask; an error now, not after hours of encoding, if they cannot make a bench."""
+    splits = dataset.splits
+    train, asked = splits.get("train", ()), splits.get(split, ())
+    for name, found in (("train", train), (split, asked)):
+        if not found:
+            raise HarkbackError(f'there are no clips in split "{name}"', where=dataset.name, mend="add some")
+    both = {clip.label for clip in train} & {clip.label for clip in asked}
+    if len(both) < 2:
+        raise _too_few(dataset, len(both), dataset.skips)
+    return train, asked
+
+
+def _too_few(dataset: Dataset, count: int, skips: Sequence[Skip]) -> HarkbackError:
+    left_out = f"; {len(skips)} clips were left out, the first, {skips[0].id}: {skips[0].reason}" if skips else ""
+    return HarkbackError(
+        f"a bench needs two classes with clips to learn from and to ask, and there are {count}{left_out}",
+        where=dataset.name,
+        mend="add a folder of clips for another class, with at least two clips in each",
     )
 
 
