@@ -159,6 +159,9 @@ COMMANDS: dict[str, type[Any]] = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exits with status 2 after one line if it cannot."""
+    # Before torch is loaded: its threads must sleep, not spin, while they wait for one another. On a machine that does
+    # other work besides, spinning made learning five times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
