@@ -1,0 +1,137 @@
+"""A bench's log, read back: the finished runs of each learner and their numbers. Means are over runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harkback import metrics
+from harkback.errors import HarkbackError
+from harkback.files import read_json
+from harkback.log import Run
+from harkback.metrics import Answered, Array
+
+#: What bench.json must say.
+NEEDED = ("dataset", "encoder", "sessions", "memory", "asked", "training_clips", "test_clips", "skips", "runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All finished runs of one learner. Lists run over runs; what is averaged is averaged over runs."""
+
+    learner: str
+    cumulative: bool  #: was handed every clip so far in each session: a ceiling, not a method
+    runs: tuple[Run, ...]
+    answers: tuple[list[Answered], ...]  #: [run][session]
+    facts: tuple[list[dict[str, Any]], ...]  #: [run][session], as `Run` describes them
+
+    def curves(self) -> Array:
+        """A_t of each run. (runs, sessions)"""
+        return np.array([metrics.accuracy_per_session(log) for log in self.answers])
+
+    def matrices(self) -> list[Array]:
+        """a_{t,i} of each run."""
+        return [metrics.session_matrix(log) for log in self.answers]
+
+    def over_runs(self, metric: Callable[[Sequence[Answered]], float]) -> list[float]:
+        return [metric(log) for log in self.answers]
+
+    def costs(self, fact: str) -> Array:
+        """A number of session-XX.json. (runs, sessions)"""
+        return np.array([[float(facts[fact]) for facts in run] for run in self.facts])
+
+    def per_class(self) -> dict[str, float]:
+        """Share right of each class after the last session, mean over runs, classes by name."""
+        found: dict[str, list[float]] = {}
+        for log, facts in zip(self.answers, self.facts, strict=True):
+            names = facts[-1]["classes"]
+            shares = metrics.per_class_accuracy(log[-1], len(names))
+            for name, share in zip(names, shares, strict=True):
+                found.setdefault(name, []).append(float(share))
+        return {name: average(found[name]) for name in sorted(found)}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A bench's log, read back."""
+
+    facts: dict[str, Any]  #: bench.json
+    learners: tuple[Results, ...]  #: in the order of the bench
+    unfinished: tuple[tuple[Run, int], ...]  #: runs that were stopped half way, and how many sessions they finished
+
+    @property
+    def incremental(self) -> list[Results]:
+        """Learners that have results and were never handed former clips again, the most accurate first."""
+        found = [r for r in self.learners if r.runs and not r.cumulative]
+        return sorted(found, key=lambda r: -average(r.over_runs(metrics.mean_accuracy)))
+
+
+def read(out: Path) -> Told:
+    """The log of the bench in folder ``out``. A run that was stopped half way counts in no mean."""
+    path = out / "bench.json"
+    if not path.exists():
+        raise HarkbackError(
+            "there is no finished bench here", where=out, mend="run the bench to its end: it goes on where it stopped"
+        )
+    facts = read_json(path)
+    if not isinstance(facts, dict) or not all(name in facts for name in NEEDED):
+        raise HarkbackError("is not the log of a bench", where=path, mend="run the bench again")
+    finished: dict[str, list[Run]] = {entry["learner"]: [] for entry in facts["runs"]}
+    unfinished: list[tuple[Run, int]] = []
+    for entry in facts["runs"]:
+        run = Run(out / "runs" / entry["folder"], entry["learner"], entry["seed"], entry["order"])
+        if run.done() == len(facts["sessions"]):
+            finished[run.learner].append(run)
+        else:
+            unfinished.append((run, run.done()))
+    cumulative = {entry["learner"] for entry in facts["runs"] if entry.get("cumulative", False)}
+    learners = tuple(
+        Results(
+            name,
+            name in cumulative,
+            tuple(runs),
+            tuple(run.answered() for run in runs),
+            tuple([run.facts(t) for t in range(run.done())] for run in runs),
+        )
+        for name, runs in finished.items()
+    )
+    return Told(facts, learners, tuple(unfinished))
+
+
+def row(results: Results) -> dict[str, Any]:
+    """One learner's numbers."""
+    means, finals = results.over_runs(metrics.mean_accuracy), results.over_runs(metrics.final_accuracy)
+    matrices, curves = results.matrices(), results.curves()
+    numbers = {
+        "mean_accuracy": average(means),
+        "ci95": metrics.half_width(means),
+        "final_accuracy": average(finals),
+        "final_ci95": metrics.half_width(finals),
+        "average_forgetting": average([metrics.average_forgetting(matrix) for matrix in matrices]),
+        "final_forgetting": average([metrics.final_forgetting(matrix) for matrix in matrices]),
+        "backward_transfer": average([metrics.backward_transfer(matrix) for matrix in matrices]),
+        "seconds": average([run.sum() for run in results.costs("seconds")]),
+        "memory_bytes": average([run[-1] for run in results.costs("memory_bytes")]),
+    }
+    return {
+        "learner": results.learner,
+        "cumulative": results.cumulative,
+        "runs": len(results.runs),
+        **{name: _null(number) for name, number in numbers.items()},
+        "accuracy_per_session": [_null(number) for number in curves.mean(0)] if len(curves) else [],
+        "per_class_accuracy": {name: _null(share) for name, share in results.per_class().items()},
+    }
+
+
+def average(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _null(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
