@@ -49,8 +49,9 @@ class GuidedAttention(nn.Module):
     def __init__(self, shape: TokenShape, width: int, heads: int, key_dim: int, generator: torch.Generator) -> None:
         super().__init__()
         self.heads, self.key_dim = heads, key_dim
-        self.where = nn.Linear(width, heads * key_dim)
-        self.when = nn.Linear(width, heads * key_dim)
+        # skip_init: nn.Linear would draw first values from torch's own generator, which is not ours to move.
+        self.where: nn.Linear = nn.utils.skip_init(nn.Linear, width, heads * key_dim)
+        self.when: nn.Linear = nn.utils.skip_init(nn.Linear, width, heads * key_dim)
         self.where_keys = nn.Parameter(torch.empty(heads, key_dim, shape.visual_dim))
         self.when_keys = nn.Parameter(torch.empty(heads, key_dim, shape.visual_dim))
         for query in (self.where, self.when):

@@ -67,10 +67,8 @@ def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int
     store = FeatureStore.open(root, encoder.spec)
     keys, unreadable = _keys(clips, store)
     todo = {key: clip for clip, key in keys if key not in store.places and key not in store.failures}
-    passing: dict[str, str] = {}
-    if todo:
-        with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False) as bar:
-            passing = _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
+    with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False, disable=not todo) as bar:
+        passing = _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
     good = [(clip, key) for clip, key in keys if key in store.places]
     why = {**store.failures, **passing}
     bad = [Skip(clip.id, clip.path, why[key]) for clip, key in keys if key in why]
@@ -187,19 +185,20 @@ def _in_order(work: Callable[[Clip], Outcome], clips: Sequence[Clip], workers: i
     pool = _pool(workers)
     try:
         while waiting or running:
-            while waiting and len(running) < AHEAD * workers:
-                clip = waiting.popleft()
-                running.append((clip, pool.submit(work, clip)))
-            clip, future = running.popleft()
             try:
-                yield future.result()
+                while waiting and len(running) < AHEAD * workers:
+                    running.append((waiting[0], pool.submit(work, waiting[0])))
+                    waiting.popleft()
+                outcome = running[0][1].result()
+                running.popleft()
             except BrokenProcessPool:
-                # It may have been any clip in flight. This one is tried alone; the others again, together.
+                # It may have been any clip in flight. The first is tried alone; the others again, together.
                 pool.shutdown(wait=False, cancel_futures=True)
-                waiting.extendleft(reversed([later for later, _ in running]))
+                waiting.extendleft(reversed([clip for clip, _ in running]))
                 running.clear()
-                yield _alone(work, clip)
+                outcome = _alone(work, waiting.popleft())
                 pool = _pool(workers)
+            yield outcome
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -57,19 +57,19 @@ def _alive(process: int) -> bool:
 
 
 def write_json(path: Path, facts: Any) -> None:
+    """Pure ASCII: a file name may hold bytes that are no text, which UTF-8 could not carry."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="ascii")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, mend: str = "delete it; what it described is made again") -> Any:
+    """mend: what to do if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _explained(error, path) from error
     except ValueError as error:
-        raise HarkbackError(
-            f"is damaged: {error}", where=path, mend="delete it; what it described is made again"
-        ) from error
+        raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
 
 
 def write_arrays(path: Path, arrays: State) -> None:
@@ -80,15 +80,17 @@ def write_arrays(path: Path, arrays: State) -> None:
             raise _explained(_system_error(error), path) from error
 
 
-def read_arrays(path: Path) -> State:
-    """Arrays that lie in the file's memory map until they are touched."""
+def read_arrays(path: Path, mend: str = "delete it; what it held is made again") -> State:
+    """Arrays that lie in the file's memory map until they are touched. mend: what to do if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except FileNotFoundError as error:  # It comes without its number.
+        raise _explained(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path) from error
     except OSError as error:
         raise _explained(error, path) from error
     except SafetensorError as error:
-        raise HarkbackError(f"is damaged: {error}", where=path, mend="delete it; what it held is made again") from error
+        raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
 
 
 def digest(path: Path) -> str:
@@ -99,7 +101,7 @@ def digest(path: Path) -> str:
 
 def fingerprint(*facts: Any) -> str:
     """A short name for facts (anything JSON can hold): equal facts, equal name."""
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

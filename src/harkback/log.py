@@ -52,23 +52,23 @@ class Run:
         """The learner's state after session t."""
         path = self._state(t)
         if not path.exists():
-            raise HarkbackError("the state to go on from is missing", where=path, mend=f"delete {self.folder}")
-        return read_arrays(path)
+            raise HarkbackError("the state to go on from is missing", where=path, mend=self._mend)
+        return read_arrays(path, self._mend)
 
     def facts(self, t: int) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self._path(t, "json"))
+        facts: dict[str, Any] = read_json(self._path(t, "json"), self._mend)
         return facts
 
     def scores(self, t: int) -> Tensor:
         """(clips, classes) after session t."""
-        return read_arrays(self._path(t, "safetensors"))["scores"]
+        return self._arrays(t)["scores"]
 
     def answered(self) -> list[Answered]:
         """Every finished session, as the metrics want it."""
         return [self._answered(t) for t in range(self.done())]
 
     def _answered(self, t: int) -> Answered:
-        arrays, sizes = read_arrays(self._path(t, "safetensors")), self.facts(t)["sizes"]
+        arrays, sizes = self._arrays(t), self.facts(t)["sizes"]
         came = np.repeat(np.arange(len(sizes)), sizes)
         truth = arrays["truth"].numpy()
         return Answered(arrays["rows"].numpy(), truth, arrays["scores"].argmax(1).numpy(), came[truth])
@@ -77,11 +77,18 @@ class Run:
         """Pictures of where it looked, if the run kept any."""
         path = self.folder / "looks.safetensors"
         if path.exists():
-            yield read_arrays(path)
+            yield read_arrays(path, self._mend)
 
     def write_looks(self, arrays: State) -> None:
         """rows (n,), heat (n, frames, patches), pictures (n, frames, height, width, 3) uint8."""
         write_arrays(self.folder / "looks.safetensors", {name: array.contiguous() for name, array in arrays.items()})
+
+    @property
+    def _mend(self) -> str:
+        return f"delete {self.folder} and run the bench again: only this run is redone"
+
+    def _arrays(self, t: int) -> State:
+        return read_arrays(self._path(t, "safetensors"), self._mend)
 
     def _path(self, t: int, kind: str) -> Path:
         return self.folder / f"session-{t:02d}.{kind}"

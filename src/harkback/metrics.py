@@ -57,7 +57,7 @@ def forgetting_per_session(matrix: Array) -> Array:
     """
     steps = []
     for t in range(1, len(matrix)):
-        best = np.array([np.nanmax(matrix[i:t, i]) for i in range(t)])
+        best = np.array([np.fmax.reduce(matrix[i:t, i]) for i in range(t)])
         steps.append(np.mean(best - matrix[t, :t]))
     return np.array(steps)
 

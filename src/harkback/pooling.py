@@ -27,3 +27,12 @@ def pooled(features: Features) -> Tensor:
         summary = torch.cat([tokens.mean(1), tokens.std(1, correction=0), tokens.amax(1)], 1)
         parts.append(torch.where(there[:, None], summary, 0.0))
     return torch.cat([*parts, torch.stack([features.heard, features.seen], 1).double()], 1)
+
+
+def inverse_deviation(variance: Tensor, mean_square: Tensor) -> Tensor:
+    """1 / standard deviation of each column; 0 for a column that never moved: it says nothing.
+
+    variance: (columns,), a difference of sums, so only as exact as ``mean_square`` (columns,) times float64's rounding.
+    """
+    moves = variance > 1e-12 * mean_square.clamp_min(1)
+    return torch.where(moves, variance.clamp_min(1e-300).rsqrt(), 0.0)

@@ -54,7 +54,7 @@ class FeatureStore:
         """Open the store, or begin one; `HarkbackError` if another encoder made it."""
         about = root / "store.json"
         if about.exists():
-            facts = read_json(about)
+            facts = read_json(about, _again(root))
             _same_encoder(facts, spec, root)
         else:
             if root.exists() and (not root.is_dir() or any(root.glob("[!.]*"))):
@@ -63,7 +63,10 @@ class FeatureStore:
         store = cls(root, spec)
         sweep(root)
         for path in sorted(root.glob("[0-9]*.json")):
-            store._take(path.stem, read_json(path))
+            try:
+                store._take(path.stem, read_json(path, _again(root)))
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise HarkbackError("is damaged: no list of a shard", where=path, mend=_again(root)) from error
         return store
 
     def _take(self, shard: str, facts: Mapping[str, Any]) -> None:
@@ -84,8 +87,11 @@ class FeatureStore:
         return seen[2] + window
 
     def add(self, features: Features, failures: Mapping[str, str]) -> None:
-        """Write a shard: rows whose ids are keys, and failures by key. On return they are on the disk."""
-        if not len(features) and not failures:
+        """Write a shard: rows whose ids are keys, and failures by key. On return they are on the disk.
+
+        A shard without either still keeps what `key` found out about files.
+        """
+        if not len(features) and not failures and not self._new_sources:
             return
         shard = f"{self._next:06d}-{fingerprint(features.ids, sorted(failures))}"
         arrays = {name: getattr(features, name).contiguous() for name in ARRAYS}
@@ -104,7 +110,7 @@ class FeatureStore:
         """The arrays of a shard, in its memory map."""
         if name not in self._shards:
             path = self._path(name, "safetensors")
-            arrays = read_arrays(path)
+            arrays = read_arrays(path, _again(self.root))
             shape = self.spec.shape
             for array, expected in zip(ARRAYS, (shape[:2], shape[2:], (), ()), strict=True):
                 if array not in arrays or arrays[array].shape[1:] != expected:

@@ -69,6 +69,8 @@ class Session:
 
 def cut(classes: int, sessions: Sequence[int]) -> tuple[int, ...]:
     """Session sizes: ``[5]`` means five sessions as equal as can be, the larger first; ``[3, 1, 2]`` these."""
+    if not sessions:
+        raise HarkbackError("no sessions are asked for", mend="give a number of sessions, or their sizes in classes")
     if len(sessions) == 1:
         count = sessions[0]
         if not 1 <= count <= classes:
@@ -101,7 +103,7 @@ class Stream:
     def __init__(
         self, features: FeatureRows, labels: Sequence[str], order: Sequence[str], sizes: Sequence[int]
     ) -> None:
-        if sum(sizes) != len(order) or set(order) != set(labels):
+        if sum(sizes) != len(order) or len(set(order)) != len(order) or set(order) != set(labels):
             raise ValueError("the order must name each label once and the sizes must add up to it")
         self._features, self._labels = features, tuple(labels)
         starts = [sum(sizes[:t]) for t in range(len(sizes))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
@@ -61,6 +62,9 @@ class Folder:
         # A class may be called "train": it is a split only if it holds folders.
         named = [split for split in SPLITS if any(path.is_dir() for path in _visible(self.root / split))]
         tops: list[tuple[Path, str | None]] = [(self.root / split, split) for split in named]
+        if named:
+            beside = [entry for entry in _visible(self.root) if entry.name not in named]
+            skips += [Skip(self._id(entry), entry, f"lies beside {'/, '.join(named)}/") for entry in beside]
         for top, split in tops or [(self.root, None)]:
             for entry in _visible(top):
                 if not entry.is_dir():
@@ -78,7 +82,7 @@ class Folder:
             text = table.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise HarkbackError("is not UTF-8 text", where=table, mend="save it as CSV in UTF-8") from error
-        lines = csv.DictReader(text.splitlines())
+        lines = csv.DictReader(io.StringIO(text, newline=""))
         missing = [name for name in ("path", "label") if name not in (lines.fieldnames or ())]
         if missing:
             raise HarkbackError(
@@ -87,9 +91,12 @@ class Folder:
                 mend="its first line must be path,label or path,label,split,start,end",
             )
         inside = self.root.resolve()
+        known: set[str] = set()
         for row in lines:
             where = f"{table}, line {lines.line_num}"
             path = self.root / (row["path"] or "").strip()
+            if "\0" in str(path):
+                raise HarkbackError("the path holds a NUL", where=where, mend="save the table as plain text")
             if not path.resolve().is_relative_to(inside):
                 raise HarkbackError(
                     f"the path {row['path']} leaves the folder", where=where, mend="keep clips inside it"
@@ -104,12 +111,15 @@ class Folder:
                 raise HarkbackError(
                     "the window ends before it starts", where=where, mend="give start < end, in seconds"
                 )
-            window = "" if start == 0 and end is None else f"@{start:g}-{'' if end is None else f'{end:g}'}"
+            window = "" if start == 0 and end is None else f"@{start!r}-{'' if end is None else repr(end)}"
             clip = Clip(self._id(path) + window, path, label, start, end)
-            if path.is_file():
+            if clip.id in known:
+                skips.append(Skip(clip.id, path, f"stands in clips.csv more than once (line {lines.line_num})"))
+            elif path.is_file():
                 yield split, clip
             else:
                 skips.append(Skip(clip.id, path, "is listed in clips.csv but not there"))
+            known.add(clip.id)
 
     def _id(self, path: Path) -> str:
         # A name that is no valid text must still fit into JSON.

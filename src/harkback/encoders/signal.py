@@ -49,7 +49,7 @@ class Signal:
 
     Sound: 32 tokens of 64. The clip's log-mel spectrum (40 bands, 60..7600 Hz, nats) in windows of 0.32 s or two
     token periods, whichever is longer, as the lowest 16 x 4 coefficients of its two-dimensional cosine transform: the
-    cepstrum and how it moves. Scaled so that coefficient (0, 0) is the mean log energy, 5..25; others within +-10.
+    cepstrum and how it moves. Scaled so that coefficient (0, 0) is the mean log energy, 5..26; others within +-10.
 
     Picture: 8 frames of 8 x 8 patches of 231, row by row. A frame is squeezed to 128 x 128. Each patch has the
     histograms of oriented gradients (Dalal & Triggs, CVPR 2005) of the 32 pixels around it and, from the half-size
@@ -163,7 +163,9 @@ def _gradients(pictures: Tensor, cells: int, step: int) -> Tensor:
         )[::step, ::step].reshape(GRID, GRID, -1)
         for picture in framed
     ]
-    bright = framed.mean(1, keepdim=True)
+    bright = framed.mean(
+        1, keepdim=True
+    ).double()  # The difference of two squares: float32 sees contrast in plain grey.
     mean, power = (avg_pool2d(x, cells * CELL, step * CELL)[:, 0] for x in (bright, bright.square()))
-    contrast = (power - mean.square()).clamp_min(0).sqrt()
+    contrast = (power - mean.square()).clamp_min(0).sqrt().float()
     return torch.from_numpy(np.stack(windows)).float() * (contrast / (contrast + CONTRAST))[..., None]

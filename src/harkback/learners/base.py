@@ -39,14 +39,22 @@ class Learner(ABC, Generic[SettingsT]):
 
     @final
     def learn(self, session: Session) -> Self:
-        """Learn one session. Classes not met before are added at the end, in the order of the session's labels."""
+        """Learn one session. Classes not met before are added at the end, in the order of the session's labels.
+
+        If that fails, the classes are those from before; weights may have moved, so restore a `state` to go on.
+        """
         if not len(session.labels):
             return self
+        before = self.classes, self.born
         new = [name for name in dict.fromkeys(session.labels) if name not in self.classes]
         self.classes += tuple(new)
         self.born = torch.cat([self.born, self.sessions.expand(len(new))])
         number = {name: i for i, name in enumerate(self.classes)}
-        self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
+        try:
+            self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
+        except BaseException:
+            self.classes, self.born = before
+            raise
         self.sessions = self.sessions + 1
         return self
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, one_hot
 from harkback.features import FeatureRows, Features, batches
 from harkback.learners.base import Learner
 from harkback.network import READ
-from harkback.pooling import pooled, pooled_dim
+from harkback.pooling import inverse_deviation, pooled, pooled_dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,6 @@ class NCM(Learner[NCMSettings]):
     def _scores(self, features: Features) -> Tensor:
         total = self.counts.sum()
         mean = self.sums.sum(0) / total
-        variance = (self.squares / total - mean.square()).clamp_min(0)
-        # A column that never moved says nothing, and must not divide by zero.
-        scale = torch.where(variance > 1e-12, variance.rsqrt(), 0.0)
+        scale = inverse_deviation(self.squares / total - mean.square(), self.squares / total)
         centres = (self.sums / self.counts[:, None] - mean) * scale
         return normalize((pooled(features) - mean) * scale, dim=1) @ normalize(centres, dim=1).T

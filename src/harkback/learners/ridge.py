@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features, batches
 from harkback.learners.base import Learner
 from harkback.network import READ
-from harkback.pooling import pooled, pooled_dim
+from harkback.pooling import inverse_deviation, pooled, pooled_dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Ridge(Learner[RidgeSettings]):
 
     def __init__(self, settings: RidgeSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
+        if not self.settings.penalty > 0:
+            raise HarkbackError("the penalty of ridge must be above 0", mend="0.1 is the default")
         self.counts = torch.zeros(0, dtype=torch.float64)  #: (classes,)
         self.sums = torch.zeros(0, 0, dtype=torch.float64)  #: (classes, columns)
         self.products = torch.zeros(0, 0, dtype=torch.float64)  #: (columns, columns)
@@ -59,7 +62,7 @@ class Ridge(Learner[RidgeSettings]):
         scatter = self.products - total * torch.outer(mean, mean)
         cross = self.sums.T - total * torch.outer(mean, share)
         variance = scatter.diagonal() / total
-        scale = torch.where(variance > 1e-12, variance.clamp_min(1e-12).rsqrt(), 0.0)
+        scale = inverse_deviation(variance, self.products.diagonal() / total)
         gram = scale[:, None] * scatter * scale
         gram.diagonal().add_(total * self.settings.penalty)
         factor = torch.linalg.cholesky(gram)

@@ -1,0 +1,88 @@
+"""Rows of features: gathered, joined and chosen as if they were one table."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import SHAPE, Mapped, random_features, without
+from harkback.features import Features, Joined, Rows, batches, join, none_of
+from harkback.pooling import pooled, pooled_dim
+
+
+def equal(one: Features, other: Features) -> bool:
+    names = ("audio", "visual", "heard", "seen")
+    return one.ids == other.ids and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_rows_are_gathered_in_order_and_copied() -> None:
+    clips = without(random_features(5), sound=[3], picture=[1])
+    part = clips[torch.tensor([3, 1, 3])]
+    assert part.ids == ("clip-0-3", "clip-0-1", "clip-0-3")
+    assert part.heard.tolist() == [False, True, False]
+    assert part.seen.tolist() == [True, False, True]
+    assert torch.equal(part.visual[0], clips.visual[3])
+    part.audio[1] = 99
+    assert not (clips.audio == 99).any()
+    assert clips.shape == SHAPE
+
+
+def test_no_rows() -> None:
+    clips = random_features(3)
+    nothing = clips[torch.zeros(0, dtype=torch.long)]
+    assert equal(nothing, none_of(SHAPE))
+    assert len(nothing) == 0
+    assert nothing.shape == SHAPE
+    assert equal(join([nothing, clips, nothing]), clips)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.data())
+def test_joined_rows_are_those_of_a_copy(left: int, right: int, data: st.DataObject) -> None:
+    one, other = random_features(left, 1), random_features(right, 2)
+    copy, joined = join([one, other]), Joined(Mapped(one), Mapped(other))
+    wanted = data.draw(st.lists(st.integers(0, left + right - 1), max_size=8)) if left + right else []
+    rows = torch.tensor(wanted, dtype=torch.long)
+    assert len(joined) == left + right
+    assert joined.ids == copy.ids
+    assert equal(joined[rows], copy[rows])
+
+
+@given(st.lists(st.integers(0, 5), max_size=8), st.data())
+def test_a_choice_of_rows_of_a_choice(first: list[int], data: st.DataObject) -> None:
+    clips = random_features(6)
+    chosen = Rows(clips, torch.tensor(first, dtype=torch.long))
+    assert chosen.ids == tuple(f"clip-0-{row}" for row in first)
+    assert len(chosen) == len(first)
+    assert chosen.shape == SHAPE
+    second = data.draw(st.lists(st.integers(0, len(first) - 1), max_size=8)) if first else []
+    found = Rows(chosen, torch.tensor(second, dtype=torch.long))
+    expected = clips[torch.tensor([first[row] for row in second], dtype=torch.long)]
+    assert equal(found[torch.arange(len(second))], expected)
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_batches_are_all_rows_in_order(count: int, size: int) -> None:
+    parts = [batch.tolist() for batch in batches(count, size)]
+    assert [row for part in parts for row in part] == list(range(count))
+    assert all(len(part) == size for part in parts[:-1])
+    assert all(parts)
+
+
+# ---- pooled ---------------------------------------------------------------------------------------------------------
+
+
+def test_pooled_is_mean_deviation_and_peak_of_each() -> None:
+    clips = without(random_features(3), sound=[1], picture=[2])
+    vectors = pooled(clips)
+    assert vectors.shape == (3, pooled_dim(SHAPE))
+    assert vectors.dtype == torch.float64
+    for i in range(3):
+        expected: list[float] = []
+        for tokens, there in ((clips.audio[i], clips.heard[i]), (clips.visual[i].flatten(0, 1), clips.seen[i])):
+            columns = tokens.double().T.tolist()
+            mean = [sum(c) / len(c) for c in columns]
+            spread = [(sum((x - m) ** 2 for x in c) / len(c)) ** 0.5 for c, m in zip(columns, mean, strict=True)]
+            expected += [x * bool(there) for x in (*mean, *spread, *(max(c) for c in columns))]
+        assert vectors[i].tolist() == pytest.approx([*expected, float(i != 1), float(i != 2)], abs=1e-12)
