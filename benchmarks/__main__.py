@@ -1,6 +1,6 @@
-"""Time and memory of the main job: `python -m benchmarks [FOLDER]` (default: clips of the demo).
+"""Time and memory of the main job: `python -m benchmarks [CLIPS [WORK]]` (default: clips of the demo, a new folder).
 
-Runs the commands that a person types, each in a process tree of its own, in a new folder, and prints a row for each:
+Runs the commands that a person types, each in a process tree of its own, in the folder WORK, and prints a row for each:
 wall seconds, and the largest memory that all its processes held at one time. Resident memory counts pages that
 processes share once for each of them, so it is an upper bound; proportional memory counts them once.
 """
@@ -45,10 +45,11 @@ def _memory(process: psutil.Process) -> tuple[int, int] | None:
     return full.rss, getattr(full, "pss", full.rss)
 
 
-def main(source: str | None) -> None:
+def main(source: str | None = None, work: str | None = None) -> None:
     harkback = str(Path(sys.executable).with_name("harkback"))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(work or name)
+        folder.mkdir(parents=True, exist_ok=True)
         rows = [("harkback demo", [harkback, "demo"])]
         data = str(Path(source).resolve()) if source else "harkback-runs/demo/clips-8"
         shown = Path(source).name if source else "the demo's clips"
@@ -68,4 +69,4 @@ def main(source: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main(*sys.argv[1:])

@@ -30,7 +30,7 @@ def fit(network: Network, rows: FeatureRows, loss: Loss, settings: TrainSettings
     """Fit all of the network's weights; every random draw comes from the generator."""
     if not len(rows):
         return
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay, fused=True)
     steps = settings.epochs * -(-len(rows) // settings.batch)
     step = 0
     for _ in range(settings.epochs):
