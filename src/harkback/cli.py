@@ -274,7 +274,10 @@ def _report(out: Path, as_json: bool) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise HarkbackError("names no learner", where="--learners", mend="like l3,finetune,joint")
+    return names
 
 
 def _numbers(text: str, flag: str) -> tuple[int, ...]:

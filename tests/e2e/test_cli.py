@@ -137,6 +137,8 @@ def test_bad_clips_are_counted_skips(clips: Path, store: Path, tmp_path: Path, c
         (["nothing"], ['no command "nothing"', "bench"]),
         (["bench"], ["Missing", "--help"]),
         (["bench", ".", "--learners", "l4"], ['no learner "l4"', "l3"]),
+        (["bench", ".", "--learners", " ,"], ["--learners", "no learner"]),
+        (["demo", "--classes", "1"], ["--classes", "two classes"]),
         (["bench", ".", "--encoder", "ear"], ['no encoder "ear"', "signal"]),
         (["bench", ".", "--sessions", "two"], ["--sessions", '"two"', "like 5 or 3,1,2"]),
         (["bench", ".", "--seeds", "0"], ["--seeds"]),

@@ -189,7 +189,7 @@ class Demo:
         """Write these clips, with a progress bar on stderr."""
         if missing:
             _film.check_codecs()
-        for clip in tqdm(missing, desc="drawing the demo", unit="clip", disable=not missing):
+        for clip in tqdm(missing, desc="drawing the demo", unit="clip", leave=False, disable=not missing):
             scene = self.scene(clip)
             _film.write(clip.path, scene.frames, scene.wave)
 
