@@ -36,3 +36,11 @@ def inverse_deviation(variance: Tensor, mean_square: Tensor) -> Tensor:
     """
     moves = variance > 1e-12 * mean_square.clamp_min(1)
     return torch.where(moves, variance.clamp_min(1e-300).rsqrt(), 0.0)
+
+
+def with_room(sums: Tensor, classes: int, *columns: int) -> Tensor:
+    """Sums by class (known classes, *columns), float64, with rows of zeros for the classes that are new."""
+    grown = torch.zeros(classes, *columns, dtype=torch.float64)
+    if len(sums):
+        grown[: len(sums)] = sums
+    return grown

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from harkback.features import FeatureRows, Features
 from harkback.network import Answers, Network
@@ -42,6 +43,13 @@ def fit(network: Network, rows: FeatureRows, loss: Loss, settings: TrainSettings
             loss(answers, batch).backward()
             optimizer.step()
             step += 1
+
+
+def fit_classes(
+    network: Network, rows: FeatureRows, targets: Tensor, settings: TrainSettings, generator: torch.Generator
+) -> None:
+    """Fit to the plain cross-entropy over all classes. targets: (clips,) long."""
+    fit(network, rows, lambda said, batch: cross_entropy(said.logits, targets[batch]), settings, generator)
 
 
 def _shape_of_rate(done: float) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
-from harkback.network import Answers, Network, NetworkSettings
-from harkback.training import TrainSettings, fit
+from harkback.network import Network, NetworkSettings
+from harkback.training import TrainSettings, fit_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,7 @@ class Joint(Learner[JointSettings]):
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         self.network = Network(self.settings.network)
         self.network.ready(features, len(self.classes), self.generator)
-
-        def loss(said: Answers, batch: Tensor) -> Tensor:
-            return cross_entropy(said.logits, targets[batch])
-
-        fit(self.network, features, loss, self.settings.train, self.generator)
+        fit_classes(self.network, features, targets, self.settings.train, self.generator)
 
     def _scores(self, features: Features) -> Tensor:
         return self.network.answer(features).logits

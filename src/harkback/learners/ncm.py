@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, one_hot
 from harkback.features import FeatureRows, Features, batches
 from harkback.learners.base import Learner
 from harkback.network import READ
-from harkback.pooling import inverse_deviation, pooled, pooled_dim
+from harkback.pooling import inverse_deviation, pooled, pooled_dim, with_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,15 @@ class NCM(Learner[NCMSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         columns, classes = pooled_dim(features.shape), len(self.classes)
-        counts, sums = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, columns, dtype=torch.float64)
-        old = len(self.counts)
-        if old:
-            counts[:old], sums[:old] = self.counts, self.sums
-        else:
+        if not len(self.counts):
             self.squares = torch.zeros(columns, dtype=torch.float64)
+        self.counts = with_room(self.counts, classes)
+        self.sums = with_room(self.sums, classes, columns)
         for rows in batches(len(features), READ):
             x, y = pooled(features[rows]), one_hot(targets[rows], classes).double()
-            counts += y.sum(0)
-            sums += y.T @ x
+            self.counts += y.sum(0)
+            self.sums += y.T @ x
             self.squares += x.square().sum(0)
-        self.counts, self.sums = counts, sums
 
     def _scores(self, features: Features) -> Tensor:
         total = self.counts.sum()

@@ -12,7 +12,7 @@ from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features, batches
 from harkback.learners.base import Learner
 from harkback.network import READ
-from harkback.pooling import inverse_deviation, pooled, pooled_dim
+from harkback.pooling import inverse_deviation, pooled, pooled_dim, with_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,15 @@ class Ridge(Learner[RidgeSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         columns, classes = pooled_dim(features.shape), len(self.classes)
-        counts, sums = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, columns, dtype=torch.float64)
-        old = len(self.counts)
-        if old:
-            counts[:old], sums[:old] = self.counts, self.sums
-        else:
+        if not len(self.counts):
             self.products = torch.zeros(columns, columns, dtype=torch.float64)
+        self.counts = with_room(self.counts, classes)
+        self.sums = with_room(self.sums, classes, columns)
         for rows in batches(len(features), READ):
             x, y = pooled(features[rows]), one_hot(targets[rows], classes).double()
-            counts += y.sum(0)
-            sums += y.T @ x
+            self.counts += y.sum(0)
+            self.sums += y.T @ x
             self.products += x.T @ x
-        self.counts, self.sums = counts, sums
         self._solve()
 
     def _solve(self) -> None:
