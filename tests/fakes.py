@@ -149,8 +149,12 @@ class Fake:
             frames=2,
             sample_rate=RATE,
             preprocessing={"nothing": True},
-            libraries={"torch": torch.__version__},
+            computed_with={"torch": torch.__version__},
         )
+
+    @property
+    def picture(self) -> None:
+        return None
 
     def encode(self, media: Sequence[Media]) -> Features:
         audio, visual = torch.zeros(len(media), 2, 3), torch.zeros(len(media), 2, 2, 3)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harkback.encoders import Encoder
     from harkback.harness import Bench
 
 __version__ = "0.1.0"
@@ -34,18 +35,26 @@ def list_datasets() -> list[str]:
 
 
 def bench(
-    source: str, out: str | Path, *, encoder: str = "signal", store: str | Path | None = None, **settings: Any
+    source: str,
+    out: str | Path,
+    *,
+    encoder: str | Encoder = "signal",
+    model: str | Path | None = None,
+    store: str | Path | None = None,
+    **settings: Any,
 ) -> Bench:
     """Measure learners on a folder of clips or a dataset; what ``out`` already holds of it is not redone.
 
-    settings: fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``.
-    Errors: `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses
-    worker processes.
+    encoder: a name, with the folder or hub id of its ``model`` where it needs one; or an encoder. settings: fields of
+    `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``. Errors:
+    `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses worker
+    processes.
     """
     from harkback.datasets import open_dataset
+    from harkback.encoders import open_encoder
     from harkback.harness import BenchSettings
     from harkback.harness import bench as run
-    from harkback.registry import ENCODERS
 
+    made = open_encoder(encoder, model) if isinstance(encoder, str) else encoder
     root = None if store is None else Path(store)
-    return run(open_dataset(source), ENCODERS.load(encoder)(), BenchSettings(**settings), Path(out), root)
+    return run(open_dataset(source), made, BenchSettings(**settings), Path(out), root)

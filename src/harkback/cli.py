@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +26,26 @@ if TYPE_CHECKING:
 
 RUNS = Path("harkback-runs")
 
+#: The registries whose entries' settings are flags of a command.
+SETTINGS = {"LEARNERS": ("bench",), "ENCODERS": ("bench", "extract")}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What turns clips into features."""
+
+    encoder: str = "signal"  #: what turns clips into features: signal, sam-audio, pe-av, or another that is installed
+    model: str | None = None  #: of sam-audio or pe-av: a folder, or an id of the Hugging Face hub
+    device: str | None = None  #: where the model runs, like cuda or cpu; none: a GPU if there is one
+    dtype: str | None = None  #: precision of the model, float32 or bfloat16; none: bfloat16 on a GPU, else float32
+
+    def opened(self, settings: Mapping[str, Any]) -> Encoder:
+        """settings: of each encoder that has some, by name."""
+        from harkback.encoders import open_encoder
+
+        chosen = settings.get(self.encoder)
+        return open_encoder(self.encoder, self.model, device=self.device, dtype=self.dtype, settings=chosen)
+
 
 @dataclass(frozen=True, slots=True)
 class BenchCommand:
@@ -38,15 +58,15 @@ class BenchCommand:
     seeds: str = "3"  #: 3: seeds 0, 1, 2; 4,7: these
     orders: str | None = None  #: class orders, written like seeds, each run with every seed; none: one order a seed
     split: Literal["test", "val"] = "test"  #: clips that are asked; choose settings on val, never on test
-    encoder: str = "signal"  #: what turns clips into features
+    encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     store: Path | None = None  #: folder of features; none: OUT/features
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
     json: bool = False  #: print the result as JSON
 
-    def run(self, settings: dict[str, Any] | None = None) -> None:
+    def run(self, settings: Mapping[str, Any]) -> None:
         from harkback.harness import BenchSettings, bench
 
-        dataset, encoder = _dataset(self.data), _encoder(self.encoder)
+        dataset, encoder = _dataset(self.data), self.encoding.opened(settings)
         chosen = BenchSettings(
             learners=_names(self.learners),
             sessions=_numbers(self.sessions, "--sessions"),
@@ -54,7 +74,7 @@ class BenchCommand:
             seeds=_counted(self.seeds, "--seeds"),
             orders=() if self.orders is None else _counted(self.orders, "--orders"),
             split=self.split,
-            settings=settings or {},
+            settings=dict(settings),
         )
         out = self.out or RUNS / dataset.name
         _conclude(bench(dataset, encoder, chosen, out, self.store), self.json)
@@ -83,7 +103,7 @@ class DemoCommand:
             memory=_at_least_none(self.memory, "--memory"),
             seeds=_counted(self.seeds, "--seeds"),
         )
-        _conclude(bench(dataset, _encoder("signal"), chosen, self.out), self.json)
+        _conclude(bench(dataset, Encoding().opened({}), chosen, self.out), self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +111,15 @@ class ExtractCommand:
     """Encode clips into a store, once: everything after that asks the store."""
 
     data: Positional[str]  #: folder of clips, or a dataset's name
-    encoder: str = "signal"  #: what turns clips into features
+    encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     store: Path | None = None  #: folder of features; none: harkback-runs/NAME/features, where bench looks
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
-    def run(self) -> None:
+    def run(self, settings: Mapping[str, Any]) -> None:
         from harkback.extract import extract
 
-        dataset, encoder = _dataset(self.data), _encoder(self.encoder)
+        dataset, encoder = _dataset(self.data), self.encoding.opened(settings)
         workers = None if self.workers is None else _at_least_none(self.workers, "--workers")
         clips = [clip for split in dataset.splits.values() for clip in split]
         store = self.store or RUNS / dataset.name / "features"
@@ -192,30 +212,40 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(name: str, args: list[str]) -> None:
     if name not in COMMANDS:
         raise HarkbackError(f'there is no command "{name}"', mend=f"choose from {', '.join(COMMANDS)}")
-    if name == "bench":
-        command, settings = _with_learners(args)
+    kinds = [registry for registry, commands in SETTINGS.items() if name in commands]
+    if kinds:
+        command, settings = _with_settings(COMMANDS[name], name, args, kinds)
         command.run(settings)
     else:
         _parsed(COMMANDS[name], name, args).run()
 
 
-def _with_learners(args: list[str]) -> tuple[BenchCommand, dict[str, Any]]:
-    """The bench command, and the settings of learners, whose typed fields are flags: ``--l3.train.epochs 50``."""
-    from harkback.registry import LEARNERS
+def _with_settings(
+    kind: type[Any], name: str, args: list[str], registries: Sequence[str]
+) -> tuple[Any, dict[str, Any]]:
+    """The command, and the settings of learners and encoders: typed fields are flags, ``--l3.train.epochs 50``."""
+    from harkback import registry
 
-    kinds = {name: LEARNERS.load(name).Settings for name in LEARNERS.names()}
-    kinds = {name: kind for name, kind in kinds.items() if dataclasses.fields(kind)}
+    found = {
+        entry: entries.load(entry).Settings
+        for entries in (getattr(registry, each) for each in registries)
+        for entry in entries.names()
+        if hasattr(entries.load(entry), "Settings")
+    }
+    found = {entry: settings for entry, settings in found.items() if dataclasses.fields(settings)}
+    names = {entry: entry.replace("-", "_") for entry in found}
     settings = dataclasses.make_dataclass(
-        "Settings", [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()], frozen=True
-    )
-    both = dataclasses.make_dataclass(
-        "Both",
-        [("bench", Annotated[BenchCommand, arg(name="")]), ("settings", Annotated[settings, arg(name="")])],
+        "Settings",
+        [(names[entry], of, field(default_factory=of)) for entry, of in found.items()],
         frozen=True,
     )
-    both.__doc__ = BenchCommand.__doc__
-    parsed = _parsed(both, "bench", args)
-    return parsed.bench, {name: getattr(parsed.settings, name) for name in kinds}
+    flat = arg(name="")
+    both = dataclasses.make_dataclass(
+        "Both", [("command", Annotated[kind, flat]), ("settings", Annotated[settings, flat])], frozen=True
+    )
+    both.__doc__ = kind.__doc__
+    parsed = _parsed(both, name, args)
+    return parsed.command, {entry: getattr(parsed.settings, names[entry]) for entry in found}
 
 
 def _parsed(kind: type[Any], name: str, args: list[str]) -> Any:
@@ -246,13 +276,6 @@ def _dataset(source: str) -> Dataset:
     from harkback.datasets import open_dataset
 
     return open_dataset(source)
-
-
-def _encoder(name: str) -> Encoder:
-    from harkback.registry import ENCODERS
-
-    encoder: Encoder = ENCODERS.load(name)()
-    return encoder
 
 
 def _conclude(finished: Bench, as_json: bool) -> None:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from harkback.clips import Clip, Skip
 from harkback.encoders import Encoder
 from harkback.features import FeatureRows, Features, join, none_of
-from harkback.media import Media, MediaError, read
+from harkback.media import Media, MediaError, Picture, read
 from harkback.store import FeatureStore
 
 SHARD = 64  #: clips a shard, and so the most that a kill can lose
@@ -103,29 +103,42 @@ def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers:
     parts: list[Features] = []
     failures: dict[str, str] = {}
     passing: dict[str, str] = {}
+    writes: deque[Future[None]] = deque()  #: at most one: the shard before the one that fills
 
-    def flush() -> None:
-        store.add(join(parts) if parts else none_of(encoder.spec.shape), failures)
+    def flush(writer: ThreadPoolExecutor) -> None:
+        """Written beside the work on the next shard: a device does not wait for the disk."""
+        while writes:
+            writes.popleft().result()
+        writes.append(writer.submit(_write, store, tuple(parts), dict(failures)))
         parts.clear()
         failures.clear()
 
-    try:
-        for key, outcome in _encoded(todo, encoder, workers):
-            if isinstance(outcome, Failed):
-                (failures if outcome.lasting else passing)[key] = outcome.reason
-            else:
-                parts.append(replace(outcome, ids=(key,)))
-            if len(parts) + len(failures) >= SHARD:
-                flush()
-            bar.update()  # Last: what the bar has counted is kept, even if Ctrl-C comes now.
-    finally:
-        flush()
+    with ThreadPoolExecutor(1) as writer:
+        try:
+            for key, outcome in _encoded(todo, encoder, workers):
+                if isinstance(outcome, Failed):
+                    (failures if outcome.lasting else passing)[key] = outcome.reason
+                else:
+                    parts.append(replace(outcome, ids=(key,)))
+                if len(parts) + len(failures) >= SHARD:
+                    flush(writer)
+                bar.update()  # Last: what the bar has counted is kept, even if Ctrl-C comes now.
+        finally:
+            flush(writer)
+            writes.popleft().result()
     return passing
+
+
+def _write(store: FeatureStore, parts: Sequence[Features], failures: dict[str, str]) -> None:
+    store.add(join(parts) if parts else none_of(store.spec.shape), failures)
 
 
 def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[tuple[str, Features | Failed]]:
     """Each clip's features, or why there are none, in the order of ``todo`` whatever the number of workers."""
-    read_one = _Reading(encoder.spec.frames, encoder.spec.sample_rate, encoder if encoder.in_workers else None)
+    spec = encoder.spec
+    read_one = _Reading(
+        spec.frames, spec.per_second, spec.sample_rate, encoder.picture, encoder if encoder.in_workers else None
+    )
     outcomes = zip(todo, _in_order(read_one, list(todo.values()), workers), strict=True)
     if encoder.in_workers:
         for key, outcome in outcomes:
@@ -134,7 +147,7 @@ def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[
     while chunk := list(islice(outcomes, BATCH)):
         media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, Failed)]
         rows = iter(torch.arange(len(media)).split(1))
-        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
+        features = encoder.encode(media) if media else none_of(spec.shape)
         for key, outcome in chunk:
             yield key, outcome if isinstance(outcome, Failed) else features[next(rows)]
 
@@ -144,7 +157,9 @@ class _Reading:
     """The work of one clip: decode, and encode too where that needs no device. Runs in a worker."""
 
     frames: int
+    per_second: float
     sample_rate: int
+    picture: Callable[[Picture], Picture] | None
     encoder: Encoder | None
 
     def __call__(self, clip: Clip) -> Outcome:
@@ -156,7 +171,15 @@ class _Reading:
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
     def _parcel(self, clip: Clip) -> Parcel:
-        media = read(clip.path, frames=self.frames, sample_rate=self.sample_rate, start=clip.start, end=clip.end)
+        media = read(
+            clip.path,
+            frames=self.frames,
+            per_second=self.per_second,
+            sample_rate=self.sample_rate,
+            start=clip.start,
+            end=clip.end,
+            picture=self.picture,
+        )
         if self.encoder is None:
             sound, picture = (None if x is None else x.numpy() for x in (media.waveform, media.frames))
             return sound, media.sample_rate, picture, media.times.numpy(), media.duration
@@ -215,7 +238,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
     if "forkserver" in multiprocessing.get_all_start_methods():
         context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal"])
+        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal", "harkback.encoders._pictures"])
     else:
         context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)

@@ -8,7 +8,7 @@ inside this module on the file's own clock, which need not begin at 0; in `Media
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,13 @@ from harkback._container import (
     survey,
 )
 
-__all__ = ["Media", "MediaError", "NotMedia", "NothingInside", "Truncated", "ZeroLength", "read"]
+__all__ = ["Media", "MediaError", "NotMedia", "NothingInside", "Picture", "Truncated", "ZeroLength", "read"]
 
 _WARM = 0.5  # seconds of sound decoded around a window, so that codec and resampler are settled inside it
 _LONGEST = 6 * 3600.0  # seconds of sound that are held at once
+_MOST = 4096  # pictures that are held at once
+
+Picture = NDArray[np.uint8]  #: (height, width, 3) RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,20 @@ class Media:
     duration: float  #: seconds that the clip lasts
 
 
-def read(path: Path, *, frames: int, sample_rate: int, start: float = 0.0, end: float | None = None) -> Media:
+def read(
+    path: Path,
+    *,
+    frames: int,
+    sample_rate: int,
+    start: float = 0.0,
+    end: float | None = None,
+    per_second: float = 0.0,
+    picture: Callable[[Picture], Picture] | None = None,
+) -> Media:
     """Decode a clip: ``frames`` pictures, evenly spread in time, and the sound as mono at ``sample_rate`` Hz.
+
+    per_second: how many pictures a second of the clip is to have, if that makes more; their number stays a multiple of
+    ``frames``. picture: what is done to each, (height, width, 3) -> the same size for all, as soon as it is decoded.
 
     The clip is ``start`` to ``end`` in seconds from the beginning of the file (None, or past it: to the end). Picture k
     is the one on show at ``(k + 0.5) / frames`` of the clip, whatever the frame rate; it repeats where the clip has
@@ -69,15 +84,23 @@ def read(path: Path, *, frames: int, sample_rate: int, start: float = 0.0, end: 
     if frames < 1 or sample_rate < 1:
         raise ValueError(f"frames and sample_rate must be positive, not {frames} and {sample_rate}")
     try:
-        return _read(path, frames, sample_rate, start, end)
+        return _read(path, frames, per_second, picture or _as_it_is, sample_rate, start, end)
     except MemoryError:
         raise MediaError("does not fit in memory", where=path, mend="take a shorter window") from None
     except BROKEN as error:
         raise NotMedia(f"cannot be decoded ({reason(error)})", where=path, mend=AGAIN) from error
 
 
-def _read(path: Path, frames: int, sample_rate: int, start: float, end: float | None) -> Media:
-    picture, sound, begin, finish = survey(path)
+def _read(
+    path: Path,
+    frames: int,
+    per_second: float,
+    picture: Callable[[Picture], Picture],
+    sample_rate: int,
+    start: float,
+    end: float | None,
+) -> Media:
+    film, sound, begin, finish = survey(path)
     length = finish - begin
     stop = length if end is None else min(end, length)
     duration = stop - start
@@ -87,8 +110,12 @@ def _read(path: Path, frames: int, sample_rate: int, start: float, end: float | 
     if sound is not None and duration > _LONGEST:
         raise MediaError(f"lasts {duration / 3600:.0f} hours", where=path, mend="take shorter windows of it")
 
+    frames *= max(1, math.ceil(duration * per_second / frames))
+    if film is not None and frames > _MOST:
+        what = f"has {frames} pictures at {per_second:g} a second"
+        raise MediaError(what, where=path, mend="take shorter windows of it, or fewer pictures a second")
     times = [(k + 0.5) * duration / frames for k in range(frames)]
-    images = None if picture is None else _pictures(picture, [begin + start + time for time in times])
+    images = None if film is None else _pictures(film, [begin + start + time for time in times], picture)
     waveform = None if sound is None else _sound(sound, begin + start, begin + stop, sample_rate)
     return Media(
         waveform=None if waveform is None else torch.from_numpy(waveform)[None],
@@ -102,10 +129,11 @@ def _read(path: Path, frames: int, sample_rate: int, start: float, end: float | 
 # ---- the pictures ---------------------------------------------------------------------------------------------------
 
 
-def _pictures(track: Track, wanted: list[float]) -> NDArray[np.uint8]:
-    """(frames, height, width, 3) RGB: the pictures on show at ``wanted``, ascending seconds."""
+def _pictures(track: Track, wanted: list[float], change: Callable[[Picture], Picture]) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) RGB: the pictures on show at ``wanted``, ascending seconds, changed."""
     frames = track.frames_from(wanted[0])
     shown = upcoming = next(frames, None)
+    size: tuple[int, ...] | None = None
     images: NDArray[np.uint8] | None = None
     drawn, far = None, FAR
     for k, time in enumerate(wanted):
@@ -121,7 +149,9 @@ def _pictures(track: Track, wanted: list[float]) -> NDArray[np.uint8]:
         if shown is drawn and images is not None:
             images[k] = images[k - 1]
             continue
-        image = _upright(shown[1], None if images is None else images.shape[1:3])
+        upright = _upright(shown[1], size)
+        size = upright.shape[:2]
+        image = change(upright)
         if images is None:
             images = np.empty((len(wanted), *image.shape), np.uint8)
         images[k], drawn = image, shown
@@ -130,7 +160,11 @@ def _pictures(track: Track, wanted: list[float]) -> NDArray[np.uint8]:
     return images
 
 
-def _upright(frame: Frame, size: tuple[int, ...] | None) -> NDArray[np.uint8]:
+def _as_it_is(picture: Picture) -> Picture:
+    return picture
+
+
+def _upright(frame: Frame, size: tuple[int, ...] | None) -> Picture:
     """(height, width, 3) RGB, turned and mirrored as the file asks; scaled to ``size`` (height, width) if given."""
     assert isinstance(frame, VideoFrame)
     (a, b), (c, d) = _display_matrix(frame)  # the point (x, y) is shown at (a x + c y, b x + d y)

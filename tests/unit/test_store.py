@@ -116,7 +116,7 @@ def test_another_encoder_is_told_whose_store_it_is(tmp_path: Path) -> None:
         assert "fake" in message
         assert other.name in message
         assert str(tmp_path) in message
-    assert set(FeatureStore.open(tmp_path, replace(SPEC, libraries={"torch": "9.9"})).places) == set("abcde")
+    assert set(FeatureStore.open(tmp_path, replace(SPEC, computed_with={"torch": "9.9"})).places) == set("abcde")
 
 
 def test_a_folder_that_is_something_else(tmp_path: Path) -> None:
@@ -321,4 +321,4 @@ def test_the_store_says_what_made_it(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "store.json").read_text())
     assert facts["key"] == SPEC.key
     assert facts["encoder"] == SPEC.facts()
-    assert {"name", "revision", "licence", "preprocessing", "libraries"} <= facts["encoder"].keys()
+    assert {"name", "revision", "licence", "preprocessing", "computed_with"} <= facts["encoder"].keys()

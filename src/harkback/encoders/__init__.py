@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from harkback.errors import HarkbackError
 from harkback.features import Features, TokenShape
 from harkback.files import fingerprint
-from harkback.media import Media
+from harkback.media import Media, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +21,31 @@ class EncoderSpec:
     revision: str  #: changes whenever the same clip would give other tokens
     licence: str  #: of the weights, as an SPDX name or the licence's own
     shape: TokenShape
-    frames: int  #: pictures a clip is asked for
+    frames: int  #: pictures a clip is asked for, at least
     sample_rate: int  #: Hz the sound is resampled to
     preprocessing: Mapping[str, Any]  #: everything else that changes the tokens, as plain facts
-    libraries: Mapping[str, str]  #: versions of the libraries that compute the tokens
+    computed_with: Mapping[str, str]  #: versions of the libraries that compute the tokens, and the precision
+    per_second: float = 0.0  #: pictures a second that a clip is asked for where that is more; a multiple of ``frames``
 
     def facts(self) -> dict[str, Any]:
         return {**asdict(self), "shape": self.shape._asdict()}
 
     @property
     def key(self) -> str:
-        """A short name for the spec, libraries left out: an update of a library does not orphan a store."""
-        return fingerprint({name: fact for name, fact in self.facts().items() if name != "libraries"})
+        """A short name for the spec, without what it is computed with.
+
+        An update of a library does not orphan a store, and what was taught on a GPU can be asked on a laptop.
+        """
+        return fingerprint({name: fact for name, fact in self.facts().items() if name != "computed_with"})
 
 
 class Encoder(Protocol):
-    """Frozen: the same media give the same tokens, whatever else is in the batch."""
+    """Frozen: the same media give the same tokens, whatever else is in the batch.
+
+    An encoder that needs no model is made with no arguments. One that needs a model has, besides,
+    ``from_pretrained(folder_or_id, *, device=None, dtype=None, settings=None)``, a dataclass ``Settings`` whose fields
+    become flags of the command line, and ``MODELS``, the hub ids it is known to read.
+    """
 
     @property
     def spec(self) -> EncoderSpec: ...
@@ -43,6 +54,43 @@ class Encoder(Protocol):
         """Needs no device: made anew in each worker process and run there, beside the decoding."""
         ...
 
+    @property
+    def picture(self) -> Callable[[Picture], Picture] | None:
+        """What a worker does to each picture as soon as it is decoded, so that no clip is held at full size.
+
+        (height, width, 3) -> the same for any picture; it must be able to travel to a process, and not change what
+        `encode` makes of the picture. None: nothing.
+        """
+        ...
+
     def encode(self, media: Sequence[Media]) -> Features:
         """Row ``i`` is ``media[i]``, and its id is ``str(i)``: media have no names, the caller gives them."""
         ...
+
+
+def open_encoder(
+    name: str,
+    model: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    settings: Any = None,
+) -> Encoder:
+    """The encoder of that name. model: a folder or a hub id, for encoders that need one; settings: their `Settings`.
+
+    Raises `HarkbackError`; nothing is fetched from anywhere unless ``model`` is a hub id.
+    """
+    from harkback.registry import ENCODERS
+
+    kind = ENCODERS.load(name)
+    if not hasattr(kind, "from_pretrained"):
+        for flag, given in (("--model", model), ("--device", device), ("--dtype", dtype)):
+            if given is not None:
+                raise HarkbackError(f'encoder "{name}" computes without a model', where=flag, mend="leave it out")
+        plain: Encoder = kind()
+        return plain
+    if model is None:
+        known = f", or one of {', '.join(kind.MODELS)}" if getattr(kind, "MODELS", ()) else ""
+        raise HarkbackError(f'encoder "{name}" needs a model', where="--model", mend=f"give a folder{known}")
+    loaded: Encoder = kind.from_pretrained(model, device=device, dtype=dtype, settings=settings)
+    return loaded

@@ -62,6 +62,10 @@ class Signal:
         return True
 
     @property
+    def picture(self) -> None:
+        return None
+
+    @property
     def spec(self) -> EncoderSpec:
         return EncoderSpec(
             name="signal",
@@ -74,7 +78,7 @@ class Signal:
                 "sound": f"log-mel {MELS} bands {LOW:g}..{HIGH:g} Hz, floor {FLOOR:g}, {WINDOW:g} s windows, DCT",
                 "picture": f"squeezed to {GRID * PATCH} x {GRID * PATCH} bilinear with antialias, HOG, colour",
             },
-            libraries={
+            computed_with={
                 name: version(name) for name in ("torch", "numpy", "scipy", "scikit-image", "kaldi-native-fbank", "av")
             },
         )

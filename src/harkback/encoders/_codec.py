@@ -1,0 +1,163 @@
+"""DAC-VAE's encoder: 48 kHz sound -> 25 latents a second, the mean of its bottleneck (Kumar et al., NeurIPS 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harkback.encoders._device import in_batches
+from harkback.state import State
+
+DILATIONS = (1, 3, 9)
+
+
+class Snake(nn.Module):
+    """x + sin²(αx) / α, with an α for each channel (Ziyin et al., NeurIPS 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.empty(1, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wave = (self.alpha * x).sin_().square_()
+        return wave.mul_((self.alpha + 1e-9).reciprocal()).add_(x)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            Snake(channels),
+            _conv(channels, channels, 7, dilation=dilation),
+            Snake(channels),
+            _conv(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.block(x)
+        return change.add_(x)
+
+
+class Down(nn.Module):
+    """Three residual units, then fewer and wider."""
+
+    def __init__(self, channels: int, wider: int, stride: int) -> None:
+        super().__init__()
+        units = [Residual(channels, dilation) for dilation in DILATIONS]
+        self.block = nn.Sequential(*units, Snake(channels), _conv(channels, wider, 2 * stride, stride=stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.block(x)
+        return out
+
+
+class Encoder(nn.Module):
+    def __init__(self, widths: Sequence[int], strides: Sequence[int], latent: int) -> None:
+        super().__init__()
+        downs = [Down(*step) for step in zip(widths, widths[1:], strides, strict=False)]
+        self.block = nn.Sequential(_conv(1, widths[0], 7), *downs, Snake(widths[-1]), _conv(widths[-1], latent, 3))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, latent: int, channels: int) -> None:
+        super().__init__()
+        self.in_proj = _conv(latent, channels, 1)
+
+
+class Codec(nn.Module):
+    """Modules are named as in the checkpoint. Runs in float32: in half precision α overflows."""
+
+    def __init__(self, state: State, strides: Sequence[int]) -> None:
+        """state: folded weights, of which only the shapes are read; strides: of the blocks, in samples of their input."""
+        super().__init__()
+        last = len(strides) + 2
+        widths = [len(state[f"encoder.block.{i}.{'bias' if i == 0 else 'block.4.bias'}"]) for i in range(last - 1)]
+        latent = len(state[f"encoder.block.{last}.bias"])
+        self.channels = len(state["quantizer.in_proj.bias"])
+        self.strides = tuple(strides)
+        self.encoder = Encoder(widths, strides, latent)
+        self.quantizer = Bottleneck(latent, self.channels)
+
+    @property
+    def hop(self) -> int:
+        """Samples a latent."""
+        hop = 1
+        for stride in self.strides:
+            hop *= stride
+        return hop
+
+    @property
+    def reach(self) -> int:
+        """How many latents to each side of its own a sample can change."""
+        reach, step = 3, 1  # in samples: the first convolution sees 3 to each side
+        for stride in self.strides:
+            reach += step * (3 * sum(DILATIONS) + stride)
+            step *= stride
+        return -(-(reach + step) // step)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """waveforms: (clips, samples) in [-1, 1], whole hops -> (clips, latents, channels)."""
+        # Upstream runs it without cuDNN; the flags are not to be touched where there is no CUDA.
+        with torch.backends.cudnn.flags(enabled=not waveforms.is_cuda):
+            mean: Tensor = self.quantizer.in_proj(self.encoder.block(waveforms[:, None]))
+        return mean.transpose(1, 2)
+
+
+def latents_of(codec: Codec, waveforms: Tensor, at_once: int) -> Tensor:
+    """waveforms: (clips, samples) -> (clips, ceil(samples / hop), channels).
+
+    at_once: samples that are worked on at one time. What is longer goes through in windows that overlap by more than a
+    latent can hear, so that memory does not grow with length and the latents are the same.
+    """
+    padded = whole_hops(waveforms, codec.hop)
+    total = padded.shape[1] // codec.hop
+    window = max(1, at_once // codec.hop - 2 * codec.reach)
+    if total <= window + 2 * codec.reach:
+        return in_batches(codec, padded, max(1, at_once // padded.shape[1]))
+    parts = []
+    for begin in range(0, total, window):
+        end = min(total, begin + window)
+        left, right = max(0, begin - codec.reach), min(total, end + codec.reach)
+        heard = in_batches(codec, padded[:, left * codec.hop : right * codec.hop], 1)
+        parts.append(heard[:, begin - left : end - left])
+    return torch.cat(parts, 1)
+
+
+def whole_hops(waveforms: Tensor, hop: int) -> Tensor:
+    """(clips, samples) -> the same, mirrored at its end up to a multiple of ``hop`` samples.
+
+    A mirror image that is too short is mirrored again, where upstream would fail (under 961 samples of 1920).
+    """
+    samples = waveforms.shape[1]
+    total = -(-samples // hop) * hop
+    period = max(1, 2 * (samples - 1))
+    place = torch.arange(samples, total, device=waveforms.device) % period
+    return torch.cat([waveforms, waveforms[:, torch.minimum(place, period - place)]], 1)
+
+
+def folded(state: State) -> State:
+    """The encoder's weights with weight norm folded in: w = v · g / ‖v‖ over each output channel; mean half only.
+
+    Accepts both ways in which torch has named the norm's parts, and weights that are folded already.
+    """
+    wanted = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "quantizer.in_proj."))}
+    out: State = {}
+    for name, tensor in wanted.items():
+        stem, _, part = name.rpartition(".")
+        if part in ("weight_v", "original1"):
+            stem = stem.removesuffix(".parametrizations.weight")
+            gain = wanted[name.removesuffix(part) + {"weight_v": "weight_g", "original1": "original0"}[part]]
+            out[f"{stem}.weight"] = tensor * (gain / tensor.norm(dim=(1, 2), keepdim=True))
+        elif part not in ("weight_g", "original0"):
+            out[name] = tensor
+    for part in ("weight", "bias"):
+        both = out[f"quantizer.in_proj.{part}"]  # the mean, then the raw scale, which is never used here
+        out[f"quantizer.in_proj.{part}"] = both[: len(both) // 2].clone()
+    return out
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv1d:
+    padding = (kernel - stride) * dilation // 2
+    return nn.Conv1d(inputs, outputs, kernel, stride, padding, dilation)

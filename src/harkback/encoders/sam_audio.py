@@ -1,0 +1,271 @@
+"""SAM-Audio's frozen towers as an encoder: codec latents of the sound, dense tokens of the picture, or both fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from harkback.encoders import EncoderSpec
+from harkback.encoders._batching import gathered, gridded, of_pictures, of_sounds
+from harkback.encoders._checkpoint import Checkpoint, blocks_of, weights_digest
+from harkback.encoders._codec import Codec, folded, latents_of
+from harkback.encoders._device import chosen_device, chosen_dtype, in_batches
+from harkback.encoders._fusion import NULL, PADDED, PARTS, Fusion
+from harkback.encoders._hub import model_folder
+from harkback.encoders._pictures import Squeeze, pixels
+from harkback.encoders._time import nearest
+from harkback.encoders._vision import VisionTower
+from harkback.errors import HarkbackError
+from harkback.features import Features, TokenShape
+from harkback.media import Media
+from harkback.state import State
+
+FILES = ("config.json", ("checkpoint.pt", "model.safetensors", "model.safetensors.index.json"))
+SEED = 0  #: of the noise that the flow starts from
+
+#: How much is worked on at one time: pictures of any number of clips, and samples of sound.
+PICTURES_AT_ONCE = {"cuda": 64, "cpu": 2}  # A CPU is no faster with more.
+SAMPLES_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 17}
+
+
+@dataclass(frozen=True, slots=True)
+class SamAudioSettings:
+    """Which tokens are taken. All of it is part of the features' identity."""
+
+    frames: int = 8  #: frames in which a clip's visual tokens are told
+    per_second: float = 0.0  #: pictures to look at a second, averaged into the frames; 0: one a frame; SAM-Audio's: 25
+    visual: Literal["patches", "vectors"] = "patches"  #: dense tokens of each frame, or one vector of it
+    grid: int = 8  #: patches a side, averaged from the tower's own 24 (fewer in a smaller tower)
+    layer: int = -1  #: block of the vision tower after which patches are taken, -1: the last
+    sound: Literal["latents", "fused"] = "latents"  #: the codec's latents; or, experimental, the DiT's tokens
+    audio_tokens: int = 50  #: tokens into which a clip's sound (25 latents a second) is averaged
+    fused_layer: int | None = None  #: block of the DiT; none: two thirds of the way up
+    fused_time: float = 0.0  #: flow time, 0 (noise) to 1 (data)
+
+
+class SamAudio:
+    """A tower is read when it is first used: asking for `audio_latents` never reads the vision tower."""
+
+    MODELS = ("facebook/sam-audio-small", "facebook/sam-audio-base", "facebook/sam-audio-large")
+    Settings = SamAudioSettings
+    in_workers = False
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, settings: SamAudioSettings
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.dtype = dtype
+        self.settings = settings
+        self._vision_config: Mapping[str, Any] = checkpoint.config["vision_encoder"]
+        self._vision_state = checkpoint.tower("vision_encoder.model.visual.")
+        self._codec_state = checkpoint.tower("audio_codec.")
+        _check(settings, blocks_of(self._vision_state, "transformer.resblocks."), blocks_of(self._fusion_state, LAYERS))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_id: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        settings: SamAudioSettings | None = None,
+    ) -> SamAudio:
+        """A folder with ``config.json`` and ``checkpoint.pt``, or a hub id such as ``facebook/sam-audio-small``.
+
+        device: none: a GPU if there is one. dtype: of the vision tower and the DiT; none: bfloat16 on a GPU, else
+        float32. The codec is float32 everywhere. Raises `HarkbackError`.
+        """
+        folder = model_folder(folder_or_id, FILES, kind="SAM-Audio", example=cls.MODELS[0])
+        checkpoint = Checkpoint.open(folder, kind="SAM-Audio", is_ours=_is_sam_audio)
+        where = chosen_device(device)
+        return cls(checkpoint, where, chosen_dtype(dtype, where), settings or SamAudioSettings())
+
+    # ---- the towers -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def codec(self) -> Codec:
+        strides = self.checkpoint.config["audio_codec"]["encoder_rates"]
+        state = folded(self._codec_state)
+        return self.checkpoint.built(lambda s: Codec(s, strides), state, self.device, torch.float32)
+
+    @cached_property
+    def vision(self) -> VisionTower:
+        name = str(self._vision_config.get("name", ""))
+        return self.checkpoint.built(lambda s: VisionTower(s, name), self._vision_state, self.device, self.dtype)
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        config = self.checkpoint.config["transformer"]
+        return self.checkpoint.built(lambda s: Fusion(s, config), self._fusion_state, self.device, self.dtype)
+
+    def audio_latents(self, waveforms: Tensor) -> Tensor:
+        """waveforms: (clips, samples) in [-1, 1] at 48 kHz -> (clips, ceil(samples / 1920), channels) float32.
+
+        The mean of the codec's bottleneck. Latent ``i`` begins at ``i / 25`` s; it can hear a quarter second to each
+        side.
+        """
+        at_once = SAMPLES_AT_ONCE.get(self.device.type, SAMPLES_AT_ONCE["cpu"])
+        with torch.no_grad():
+            return latents_of(self.codec, waveforms.to(self.device, torch.float32), at_once)
+
+    def patch_tokens(self, frames: Tensor, layer: int = -1) -> Tensor:
+        """frames: (n, height, width, 3) uint8 RGB -> (n, patches, width) after block ``layer``, normalised.
+
+        Patches row by row, without the class token. layer: counted like a list's, -1 the last.
+        """
+        return self._look(frames, lambda x: self.vision.patches(self.vision.stream(x, layer)))
+
+    def frame_vectors(self, frames: Tensor) -> Tensor:
+        """frames: (n, height, width, 3) uint8 RGB -> (n, dim): each picture as one vector, of length one."""
+        plain = not self._vision_config.get("normalize_feature", True)
+        return self._look(frames, lambda x: self.vision.vectors(self.vision.stream(x)) if plain else self.vision(x))
+
+    def hidden_states(
+        self,
+        latents: Tensor,
+        frame_vectors: Tensor | None,
+        time: float,
+        layer: int,
+        *,
+        noise: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Experimental: the DiT's residual stream (clips, T, width) after block ``layer``, without text.
+
+        latents: (clips, T, channels) of `audio_latents`; frame_vectors: (clips, frames, dim), T of them or any number
+        spread evenly, None: nothing is added; time: of the flow, 0 (noise) to 1 (data); layer: counted like a list's;
+        noise: (clips, T, 2 channels) state of the flow at that time, none: seeded noise on its way to the latents
+        (and to silence as the residual); valid: (clips, T) bool, False where padded.
+        """
+        clips, times, _ = latents.shape
+        sounds = latents.to(self.device, torch.float32)
+        if noise is None:
+            some = torch.Generator().manual_seed(SEED)  # The same for every clip: its tokens do not hang on others.
+            start = torch.randn(1, times, 2 * sounds.shape[-1], generator=some).to(self.device)
+            noise = (1 - time) * start + time * torch.cat([sounds, self._silence.expand_as(sounds)], -1)
+        video = None if frame_vectors is None else frame_vectors.to(self.device)
+        if video is not None and video.shape[1] != times:
+            video = video[:, torch.linspace(0, video.shape[1] - 1, times).round().long()]
+        valid = None if valid is None else valid.to(self.device)
+        anchors = torch.full((clips, times), NULL, device=self.device)
+        if valid is not None:
+            anchors = anchors.masked_fill(~valid, PADDED)
+        moment = torch.full((clips,), float(time), device=self.device)
+        both = torch.cat([sounds, sounds], -1)
+        with torch.no_grad():
+            stream: Tensor = self.fusion(noise.to(self.device), both, moment, video, anchors, valid, layer=layer)
+        return stream
+
+    # ---- the encoder ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def spec(self) -> EncoderSpec:
+        s = self.settings
+        towers = [self._codec_state, self._vision_state] + ([self._fusion_state] if s.sound == "fused" else [])
+        return EncoderSpec(
+            name="sam-audio",
+            revision=weights_digest(*towers),
+            licence="SAM License",
+            shape=self._shape,
+            frames=s.frames,
+            per_second=s.per_second,
+            sample_rate=int(self.checkpoint.config["audio_codec"]["sample_rate"]),
+            preprocessing={**asdict(s), "picture": asdict(self.picture), "flow_seed": SEED},
+            computed_with={"torch": version("torch"), "av": version("av"), "precision": str(self.dtype)[6:]},
+        )
+
+    @property
+    def picture(self) -> Squeeze:
+        """What is done to each picture as soon as it is decoded."""
+        bilinear = str(self._vision_config.get("interpolation_mode", "BICUBIC")).upper() == "BILINEAR"
+        return Squeeze(int(self._vision_config["image_size"]), "bilinear" if bilinear else "bicubic")
+
+    def encode(self, media: Sequence[Media]) -> Features:
+        """float16 tokens; a clip without sound or picture has zeros there, and a mask that says so."""
+        s, shape = self.settings, self._shape
+        pictures = of_pictures(media, self.picture, self._visual)
+        seen = {i: found.unflatten(0, (s.frames, -1)).float().mean(1) for i, found in pictures.items()}
+        vectors = of_pictures(media, self.picture, self.frame_vectors) if s.sound == "fused" else {}
+
+        def listen(waves: Tensor, places: list[int]) -> Tensor:
+            latents = self.audio_latents(waves)
+            if s.sound == "latents":
+                return latents
+            fused = [self._fused(one[None], media[i], vectors.get(i)) for one, i in zip(latents, places, strict=True)]
+            return torch.cat(fused)
+
+        heard = of_sounds(media, listen, shape.audio_tokens, self.codec.hop)
+        return gathered(shape, len(media), heard, seen)
+
+    @cached_property
+    def _shape(self) -> TokenShape:
+        s, vision = self.settings, self.vision
+        audio_dim = self.codec.channels if s.sound == "latents" else self.fusion.width
+        if s.visual == "vectors":
+            return TokenShape(s.audio_tokens, audio_dim, s.frames, 1, vision.dim)
+        side = self.picture.side // vision.patch
+        return TokenShape(s.audio_tokens, audio_dim, s.frames, min(s.grid, side) ** 2, vision.width)
+
+    @property
+    def _fusion_state(self) -> State:
+        return self.checkpoint.tower(PARTS)
+
+    @cached_property
+    def _silence(self) -> Tensor:
+        """(1, 1, channels) the latent of silence, away from the ends."""
+        reach = self.codec.reach
+        return self.audio_latents(torch.zeros(1, (2 * reach + 1) * self.codec.hop))[:, reach : reach + 1]
+
+    def _visual(self, frames: Tensor) -> Tensor:
+        """(n, height, width, 3) -> (n, patches, dim)."""
+        if self.settings.visual == "vectors":
+            return self.frame_vectors(frames)[:, None]
+        side, layer = round(self._shape.patches**0.5), self.settings.layer
+        return self._look(frames, lambda x: gridded(self.vision.patches(self.vision.stream(x, layer)), side))
+
+    def _fused(self, latents: Tensor, clip: Media, vectors: Tensor | None) -> Tensor:
+        """(1, T, channels) -> (1, T, width). A clip without picture has vectors of zeros, as upstream gives it."""
+        s, times = self.settings, latents.shape[1]
+        if vectors is None:
+            video = torch.zeros(1, times, self.vision.dim)
+        else:
+            instants = torch.arange(times) * (self.codec.hop / clip.sample_rate)
+            video = vectors[nearest(clip.times, instants).to(vectors.device)][None]
+        layer = 2 * self.fusion.depth // 3 if s.fused_layer is None else s.fused_layer
+        return self.hidden_states(latents, video, s.fused_time, layer)
+
+    def _look(self, frames: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """``run`` of the pixels (n, 3, side, side) of all frames, some at a time."""
+        at_once = PICTURES_AT_ONCE.get(self.device.type, PICTURES_AT_ONCE["cpu"])
+        squares = self.picture.all(frames).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            return in_batches(lambda part: run(pixels(part.to(self.device))), squares, at_once)
+
+
+LAYERS = "transformer.layers."
+
+
+def _is_sam_audio(config: Mapping[str, Any]) -> bool:
+    return all(isinstance(config.get(part), Mapping) for part in ("audio_codec", "vision_encoder", "transformer"))
+
+
+def _check(s: SamAudioSettings, blocks: int, layers: int) -> None:
+    """`HarkbackError` for a setting that means nothing for a model of so many blocks and layers."""
+    for name in ("frames", "grid", "audio_tokens"):
+        if getattr(s, name) < 1:
+            raise HarkbackError(f"{name} is {getattr(s, name)}", where="sam-audio", mend="give 1 or more")
+    for name, number, depth in (("layer", s.layer, blocks), ("fused_layer", s.fused_layer, layers)):
+        if number is not None and not -depth <= number < depth:
+            raise HarkbackError(f"{name} is {number}", where="sam-audio", mend=f"give {-depth} to {depth - 1}")
+    if not 0 <= s.fused_time <= 1:
+        raise HarkbackError(f"fused_time is {s.fused_time:g}", where="sam-audio", mend="give 0 to 1")
+    if not 0 <= s.per_second <= 100:
+        raise HarkbackError(f"per_second is {s.per_second:g}", where="sam-audio", mend="give 0 to 100")
