@@ -119,7 +119,7 @@ def _unpickled(path: Path) -> State:
             "is a pickle that wants more than to hold tensors, and was not run", where=path, mend="do not trust it"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise HarkbackError(f"is damaged: {str(error).splitlines()[0][:100]}", where=path, mend=AGAIN) from error
+        raise _damaged(path, error) from error
     if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
         raise HarkbackError("is not a plain dictionary of tensors", where=path, mend="check that it is the model")
     return held
@@ -132,4 +132,10 @@ def _safe(path: Path) -> State:
     except FileNotFoundError as error:
         raise HarkbackError("is missing", where=path, mend=AGAIN) from error
     except (SafetensorError, OSError) as error:
-        raise HarkbackError(f"is damaged: {error}", where=path, mend=AGAIN) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> HarkbackError:
+    why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+    # In the hub's cache a model's files are links; deleting only the link would bring the same bytes back.
+    return HarkbackError(f"is damaged: {why}", where=path, mend=f"delete {path.resolve()} and {AGAIN}")

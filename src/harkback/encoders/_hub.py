@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -90,7 +91,7 @@ def _fetched(wish: Wish) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
-        what = "no such folder here, not in the hub's cache, and HF_HUB_OFFLINE is set"
+        what = "no such folder here, not complete in the hub's cache, and HF_HUB_OFFLINE is set"
         raise wish.error(what, f"unset it, or {wish.elsewhere}")
     lacking: dict[str, int] = {}  # name -> bytes still to come
     commit = wish.revision
@@ -121,7 +122,7 @@ def _fetched(wish: Wish) -> Path:
         _check_disk(wish, sum(lacking.values()))
         for name in lacking:
             folder = get(name, commit)
-        # The branch's name comes to point at this commit last, so that a cache cut short is never taken for whole.
+        # What is fetched by commit leaves the branch's name unknown, and by that name the cache is asked next time.
         get(next(iter(lacking)), wish.revision)
     return folder
 
@@ -153,6 +154,7 @@ def _free(folder: Path) -> int:
 
 
 def _library() -> ModuleType | None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # Read when the library is first imported.
     try:
         import huggingface_hub
     except ImportError:

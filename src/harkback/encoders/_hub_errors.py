@@ -69,22 +69,22 @@ def _mended(error: BaseException, wish: Wish) -> HarkbackError:
 
     while isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:  # It only says that it found nothing.
         error = error.__cause__
-    text = str(error)
-    reason = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
     response: Any = getattr(error, "response", None)
     if response is not None:
-        return _refused(error, response, reason, wish)
+        return _refused(error, response, wish)
     for number in (*FULL, *CLOSED):
         # Parts of the library that are not Python wrap the system's errors and lose their number.
-        if getattr(error, "errno", None) == number or f"(os error {number})" in text:
+        if getattr(error, "errno", None) == number or f"(os error {number})" in str(error):
             mend = "free some space, or set HF_HUB_CACHE to a folder on a larger disk"
             mend = mend if number in FULL else "set HF_HUB_CACHE to a folder of yours"
             return HarkbackError(os.strerror(number), where=constants.HF_HUB_CACHE, mend=mend)
+    while inner := error.__cause__ or error.__context__:  # What the system said; clients of HTTP wrap it many times.
+        error = inner
     what = f"no such folder here, and the hub cannot be reached at {constants.ENDPOINT}, or the connection broke"
-    return wish.error(f"{what} ({reason})", f"check the connection and try again, or {wish.elsewhere}")
+    return wish.error(f"{what} ({_last_line(error)})", f"check the connection and try again, or {wish.elsewhere}")
 
 
-def _refused(error: BaseException, response: Any, reason: str, wish: Wish) -> HarkbackError:
+def _refused(error: BaseException, response: Any, wish: Wish) -> HarkbackError:
     """The hub answered, but not with the file."""
     from huggingface_hub import errors
 
@@ -108,7 +108,7 @@ def _refused(error: BaseException, response: Any, reason: str, wish: Wish) -> Ha
         return wish.error("the hub says: too many requests (429)", mend)
     if status >= 500:
         return wish.error(f"the hub is in trouble ({status})", f"try later, or {wish.elsewhere}")
-    return wish.error(f"the hub refuses ({status}): {reason}", f"look at {page}")
+    return wish.error(f"the hub refuses ({status}): {_last_line(error)}", f"look at {page}")
 
 
 def _gated(text: str, logged_in: bool, page: str, wish: Wish) -> HarkbackError:
@@ -125,3 +125,9 @@ def _gated(text: str, logged_in: bool, page: str, wish: Wish) -> HarkbackError:
         what = "is gated, and your account has no access yet"
         mend = f'open {page} and click "Request access", or wait for the mail of approval if you have'
     return wish.error(what, f"{mend}; or use {wish.open_sibling}, open to all" if wish.open_sibling else mend)
+
+
+def _last_line(error: BaseException) -> str:
+    """The hub's own words stand there; before them stand addresses and advice on Python."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -28,6 +28,7 @@ from harkback.media import Media
 from harkback.state import State
 
 FILES = ("config.json", ("checkpoint.pt", "model.safetensors", "model.safetensors.index.json"))
+SIBLING = "PE-AV (`--encoder pe-av --model facebook/pe-av-small`)"
 SEED = 0  #: of the noise that the flow starts from
 
 #: How much is worked on at one time: pictures of any number of clips, and samples of sound.
@@ -54,6 +55,7 @@ class SamAudio:
     """A tower is read when it is first used: asking for `audio_latents` never reads the vision tower."""
 
     MODELS = ("facebook/sam-audio-small", "facebook/sam-audio-base", "facebook/sam-audio-large")
+    GATED = True  #: their weights are given to those who ask for access
     Settings = SamAudioSettings
     in_workers = False
 
@@ -83,7 +85,7 @@ class SamAudio:
         device: none: a GPU if there is one. dtype: of the vision tower and the DiT; none: bfloat16 on a GPU, else
         float32. The codec is float32 everywhere. Raises `HarkbackError`.
         """
-        folder = model_folder(folder_or_id, FILES, kind="SAM-Audio", example=cls.MODELS[0])
+        folder = model_folder(folder_or_id, FILES, kind="SAM-Audio", example=cls.MODELS[0], open_sibling=SIBLING)
         checkpoint = Checkpoint.open(folder, kind="SAM-Audio", is_ours=_is_sam_audio)
         where = chosen_device(device)
         return cls(checkpoint, where, chosen_dtype(dtype, where), settings or SamAudioSettings())
