@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import set_default_mmap_options, skip_data
 
@@ -380,3 +381,183 @@ def _fusion(s: SamAudioSizes) -> Shapes:
         "embed_anchors.proj.weight": (dim, s.anchor_dim),
         **_under("memory_proj.", _linear(s.text_dim, dim)),
     }
+
+
+# ---- PE-AV ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeAvSizes:
+    """What may differ between PE-AV models."""
+
+    sees: bool = True  #: False: pe-a-frame's layout, the audio tower with the text tower
+    width: int = 32  #: of the audio and the video tower
+    joint_width: int = 32
+    hidden: int = 48
+    heads: int = 2
+    head: int = 16  #: size of one
+    layers: int = 2
+    strides: tuple[int, ...] = STRIDES
+    codec_dim: int = 4
+    codec_latent: int = 24
+    channels: int = 8  #: of a latent
+    vision_width: int = 128
+    vision_heads: int = 2
+    vision_hidden: int = 256
+    vision_blocks: int = 2
+    vision_dim: int = 48  #: of a picture's one vector
+    patch: int = 14
+    image_side: int = 56
+
+
+def tiny_pe_av(folder: Path, seed: int = 0, **changed: Any) -> Path:
+    """Write ``config.json`` and ``model.safetensors`` as transformers saves them; changed: `PeAvSizes` by name.
+
+    What no encoder uses, the text tower and the heads, holds only NaN.
+    """
+    sizes = PeAvSizes(**changed)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(pe_av_config(sizes), indent=2) + "\n")
+    used, unused = pe_av_shapes(sizes)
+    state = {name: torch.empty(shape) for name, shape in used.items()}
+    fill_sam_audio(state, seed)
+    for name, tensor in state.items():
+        if name.endswith("timm_model.head.bias"):
+            tensor.zero_()
+        if ".res_unit" in name and name.endswith(".conv2.weight"):
+            tensor.mul_(0.4)  # What is added to a residual is smaller.
+        if name.endswith(("timm_model.pos_embed", "timm_model.cls_token", "timm_model.attn_pool.latent")):
+            tensor.mul_(0.3 / tensor.std())
+    save_file(
+        state | {name: torch.full(shape, math.nan) for name, shape in unused.items()}, folder / "model.safetensors"
+    )
+    return folder
+
+
+def pe_av_config(s: PeAvSizes) -> dict[str, Any]:
+    """``config.json``, which leaves out what is usual."""
+
+    def tower(kind: str, width: int) -> dict[str, Any]:
+        sizes = {"hidden_size": width, "intermediate_size": s.hidden, "num_hidden_layers": s.layers}
+        return {"model_type": kind, **sizes, "num_attention_heads": s.heads, "head_dim": s.head}
+
+    codec = {"encoder_hidden_size": s.codec_dim, "hidden_size": s.codec_latent, "codebook_dim": s.channels}
+    codec |= {"model_type": "dac", "sampling_rate": 16000}  # as released: a default that nobody set
+    audio = tower("pe_audio_encoder", s.width) | {"dac_config": {**codec, "downsampling_ratios": list(s.strides)}}
+    text = {"model_type": "modernbert"}
+    if not s.sees:
+        frame = {"architectures": ["PeAudioFrameLevelModel"], "model_type": "pe_audio"}
+        return {**frame, "audio_config": audio, "text_config": text}
+    timm = {
+        "model_type": "timm_wrapper",
+        "architecture": "vit_pe_core_large_patch14_336",
+        "num_classes": s.vision_dim,
+        "model_args": {"embed_dim": s.vision_width, "num_heads": s.vision_heads, "img_size": s.image_side},
+    }
+    video = tower("pe_video_encoder", s.width) | {"vision_config": timm}
+    joint = tower("pe_audio_video_encoder", s.joint_width) | {"audio_config": audio, "video_config": video}
+    whole = {"architectures": ["PeAudioVideoModel"], "model_type": "pe_audio_video"}
+    return {**whole, "audio_video_config": joint, "text_config": text}
+
+
+def pe_av_shapes(s: PeAvSizes) -> tuple[Shapes, Shapes]:
+    """Tensors of ``model.safetensors``: those that are used, and some of those that are not."""
+    unused: Shapes = {"text_model.embeddings.tok_embeddings.weight": (100, 32), "audio_head.proj.weight": (32, s.width)}
+    entrance = _under("data_proj.", _linear(s.channels, s.width))
+    codec = _under("dac_encoder.", _hf_codec(s)) | _under("bottleneck.", _conv(s.codec_latent, s.channels, 1))
+    audio = _under("embedder.", entrance | codec) | _in_time(s, s.width)
+    if not s.sees:
+        return _under("audio_encoder.", audio), unused
+    video = (
+        _under("embedder.vision_model.timm_model.", _timm(s))
+        | _under("embedder.proj.", _linear(s.vision_dim, s.width, bias=False))
+        | _under("embedder.data_proj.", _linear(s.width, s.width))
+        | _in_time(s, s.width)
+    )
+    joint = (
+        _under("embedder.video_proj.", _conv(s.width, s.width, 1))
+        | _under("embedder.video_norm.", _norm(s.width))
+        | _under("embedder.concat_modality_proj.", _linear(2 * s.width, s.joint_width))
+        | _under("embedder.data_proj.", _linear(s.joint_width, s.joint_width))
+        | _in_time(s, s.joint_width)
+    )
+    towers = {"audio_model.audio_encoder.": audio, "video_model.video_encoder.": video, "audio_video_encoder.": joint}
+    return {name: shape for prefix, tower in towers.items() for name, shape in _under(prefix, tower).items()}, unused
+
+
+def _in_time(s: PeAvSizes, width: int) -> Shapes:
+    inner = s.heads * s.head
+
+    def plain(*shape: int) -> Shapes:
+        return {"weight": shape}
+
+    layer = (
+        _under("self_attn.q_proj.", plain(inner, width))
+        | _under("self_attn.k_proj.", plain(inner, width))
+        | _under("self_attn.v_proj.", plain(inner, width))
+        | _under("self_attn.o_proj.", plain(width, inner))
+        | _under("self_attn.q_norm.", plain(s.head))
+        | _under("self_attn.k_norm.", plain(s.head))
+        | _under("mlp.gate_proj.", plain(s.hidden, width))
+        | _under("mlp.up_proj.", plain(s.hidden, width))
+        | _under("mlp.down_proj.", plain(width, s.hidden))
+        | _under("input_layernorm.", plain(width))
+        | _under("post_attention_layernorm.", plain(width))
+    )
+    smooth = _under("groupnorm.", _norm(width)) | _under("project.", _conv(width, width, 3))
+    return (
+        {"patch_embedder.class_embedding": (1, 1, width), "norm.weight": (width,), "output.weight": (width, width)}
+        | _under("patch_embedder.resnet_block.block1.", smooth)
+        | _under("patch_embedder.resnet_block.block2.", smooth)
+        | _under("layers.", _sequence(*[layer] * s.layers))
+    )
+
+
+def _hf_codec(s: PeAvSizes) -> Shapes:
+    def unit(width: int) -> Shapes:
+        first = _under("snake1.", _snake(width)) | _under("conv1.", _conv(width, width, 7))
+        return first | _under("snake2.", _snake(width)) | _under("conv2.", _conv(width, width, 1))
+
+    def down(width: int, stride: int) -> Shapes:
+        units = {name: shape for i in (1, 2, 3) for name, shape in _under(f"res_unit{i}.", unit(width)).items()}
+        return units | _under("snake1.", _snake(width)) | _under("conv1.", _conv(width, 2 * width, 2 * stride))
+
+    last = s.codec_dim << len(s.strides)
+    return (
+        _under("conv1.", _conv(1, s.codec_dim, 7))
+        | _under("block.", _sequence(*(down(s.codec_dim << i, stride) for i, stride in enumerate(s.strides))))
+        | _under("snake1.", _snake(last))
+        | _under("conv2.", _conv(last, s.codec_latent, 3))
+    )
+
+
+def _timm(s: PeAvSizes) -> Shapes:
+    width = s.vision_width
+    mlp = _under("mlp.fc1.", _linear(width, s.vision_hidden)) | _under("mlp.fc2.", _linear(s.vision_hidden, width))
+    block = (
+        _under("norm1.", _norm(width))
+        | _under("attn.qkv.", _linear(width, 3 * width))
+        | _under("attn.proj.", _linear(width, width))
+        | _under("norm2.", _norm(width))
+        | mlp
+    )
+    pool = (
+        {"latent": (1, 1, width)}
+        | _under("q.", _linear(width, width))
+        | _under("kv.", _linear(width, 2 * width))
+        | _under("proj.", _linear(width, width))
+        | _under("norm.", _norm(width))
+        | mlp
+    )
+    return (
+        {
+            "cls_token": (1, 1, width),
+            "pos_embed": (1, 1 + (s.image_side // s.patch) ** 2, width),
+            "patch_embed.proj.weight": (width, 3, s.patch, s.patch),
+        }
+        | _under("norm_pre.", _norm(width))
+        | _under("blocks.", _sequence(*[block] * s.vision_blocks))
+        | _under("norm.", _norm(width))
+        | _under("attn_pool.", pool)
+        | _under("head.", _linear(width, s.vision_dim))
+    )

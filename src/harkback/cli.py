@@ -59,7 +59,7 @@ class BenchCommand:
     orders: str | None = None  #: class orders, written like seeds, each run with every seed; none: one order a seed
     split: Literal["test", "val"] = "test"  #: clips that are asked; choose settings on val, never on test
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
-    store: Path | None = None  #: folder of features; none: OUT/features
+    store: Path | None = None  #: folder of features; none: one in OUT/features for each encoder
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
     json: bool = False  #: print the result as JSON
 
@@ -112,17 +112,18 @@ class ExtractCommand:
 
     data: Positional[str]  #: folder of clips, or a dataset's name
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
-    store: Path | None = None  #: folder of features; none: harkback-runs/NAME/features, where bench looks
+    store: Path | None = None  #: folder of features; none: in harkback-runs/NAME/features, where bench looks
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
         from harkback.extract import extract
+        from harkback.store import usual_store
 
         dataset, encoder = _dataset(self.data), self.encoding.opened(settings)
         workers = None if self.workers is None else _at_least_none(self.workers, "--workers")
         clips = [clip for split in dataset.splits.values() for clip in split]
-        store = self.store or RUNS / dataset.name / "features"
+        store = self.store or usual_store(RUNS / dataset.name, encoder.spec)
         done = extract(clips, encoder, store, workers=workers)
         skips = [*dataset.skips, *done.skips]
         result = {

@@ -25,6 +25,7 @@ from harkback.learners.base import Learner, Looks
 from harkback.log import Run, truth_columns
 from harkback.looks import pictures_of
 from harkback.registry import LEARNERS
+from harkback.store import usual_store
 from harkback.stream import Stream, cut, shuffled
 
 #: The rooms whose code decides results; with the learner's own module they are part of a run's identity.
@@ -151,7 +152,7 @@ def _by_label(clips: Sequence[Clip], rows: Sequence[int]) -> dict[str, list[Clip
 def bench(dataset: Dataset, encoder: Encoder, settings: BenchSettings, out: Path, store: Path | None = None) -> Bench:
     """Run every learner on every seed and class order. What ``out`` already holds of this very bench is not redone."""
     kinds = {name: LEARNERS.load(name) for name in settings.learners}
-    material = prepare(dataset, encoder, store or out / "features", settings.split)
+    material = prepare(dataset, encoder, store or usual_store(out, encoder.spec), settings.split)
     sizes = cut(len(material.classes), settings.sessions)
     runs: list[Run] = []
     pairs = settings.pairs()

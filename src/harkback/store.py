@@ -22,6 +22,11 @@ FORMAT = 1
 ARRAYS = ("audio", "visual", "heard", "seen")
 
 
+def usual_store(out: Path, spec: EncoderSpec) -> Path:
+    """Where the features of an encoder lie if nobody says where: each encoder, model and setting has a folder."""
+    return out / "features" / f"{spec.name}-{spec.key}"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a row lies."""

@@ -10,10 +10,10 @@ import pytest
 from harkback.encoders import Encoder, open_encoder
 from harkback.errors import HarkbackError
 from harkback.registry import ENCODERS
-from tiny_models import sam_audio_folder
+from tiny_models import sam_audio_folder, tiny_pe_av
 
 #: An encoder that needs a model has a row here: what writes a tiny one into a folder.
-TINY: dict[str, Callable[[Path], Path]] = {"sam-audio": sam_audio_folder}
+TINY: dict[str, Callable[[Path], Path]] = {"sam-audio": sam_audio_folder, "pe-av": tiny_pe_av}
 
 Maker = Callable[[], Encoder]
 

@@ -1,7 +1,7 @@
 """Docs are tests: every code block of the README and the docs runs, and every line of code that they quote exists.
 
 Blocks of ``bash`` run line by line and blocks of ``python`` as scripts, page by page in one folder that has small real
-clips in ``my_clips/``. A block under a comment ``<!-- not run here: why -->`` is left out, with the reason in sight.
+clips in ``my_clips/`` and a tiny model in ``sam-audio-small/``. A block under a comment ``<!-- not run here: why -->`` is left out, with the reason in sight.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from harkback.datasets.demo import Demo
+from tiny_models import sam_audio_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -39,6 +40,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, clips: Path, tmp_path: Path) -> None:
     shutil.copytree(clips, tmp_path / "my_clips")
+    sam_audio_folder(tmp_path / "sam-audio-small")
     scripts = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for kind, text in blocks(page):
         if kind == "python":

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from commands import failure, result
 from harkback.cli import main
 
 QUICK = ["--learners", "ncm,ridge", "--sessions", "2", "--seeds", "1", "--memory", "8"]
@@ -29,23 +30,6 @@ ROW = {
     "memory_bytes",
     "accuracy_per_session",
 }
-
-
-def failure(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
-    """The one line that a failing command prints last; it must leave with status 2 and print no result."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in argv])
-    assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err and said.out == ""
-    line = said.err.rstrip("\n").splitlines()[-1].split("\r")[-1]
-    assert line.startswith("harkback: ")
-    return line
-
-
-def result(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> dict[str, Any]:
-    main([*(str(word) for word in argv), "--json"])
-    return json.loads(capsys.readouterr().out)
 
 
 def test_bench_prints_what_scripts_rely_on(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
