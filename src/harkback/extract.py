@@ -238,7 +238,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
     if "forkserver" in multiprocessing.get_all_start_methods():
         context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal", "harkback.encoders._pictures"])
+        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal", "harkback.pictures"])
     else:
         context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from harkback.clips import Clip
 from harkback.features import FeatureRows
 from harkback.learners.base import Looks
 from harkback.media import MediaError, read
+from harkback.pictures import Squeeze
 from harkback.state import State
 
 EACH = 4  #: clips shown of those that were right, and of those that were wrong
@@ -50,11 +50,8 @@ def _spread(found: Tensor) -> Tensor:
 
 def _frames(clip: Clip, count: int) -> Tensor | None:
     """(frames, SIDE, SIDE, 3) uint8, squeezed to a square as encoders see it; None: the file is gone since."""
+    square = Squeeze(SIDE, "bilinear")
     try:
-        frames = read(clip.path, frames=count, sample_rate=16_000, start=clip.start, end=clip.end).frames
+        return read(clip.path, frames=count, sample_rate=16_000, start=clip.start, end=clip.end, picture=square).frames
     except MediaError:
         return None
-    if frames is None:
-        return None
-    small = interpolate(frames.permute(0, 3, 1, 2).float(), (SIDE, SIDE), mode="bilinear", antialias=True)
-    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1)

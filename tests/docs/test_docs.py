@@ -1,7 +1,8 @@
 """Docs are tests: every code block of the README and the docs runs, and every line of code that they quote exists.
 
 Blocks of ``bash`` run line by line and blocks of ``python`` as scripts, page by page in one folder that has small real
-clips in ``my_clips/`` and a tiny model in ``sam-audio-small/``. A block under a comment ``<!-- not run here: why -->`` is left out, with the reason in sight.
+clips in ``my_clips/`` and a tiny model in ``sam-audio-small/``. A block under a comment ``<!-- not run here: why -->``
+is left out, with the reason in sight.
 """
 
 from __future__ import annotations

@@ -138,16 +138,16 @@ def slice_of_pictures(room: types.ModuleType) -> float:
 
 
 TOWERS = {
-    "_vision": slice_of_vision,
-    "_codec": slice_of_codec,
-    "_fusion": slice_of_fusion,
-    "_pictures": slice_of_pictures,
+    "encoders._vision": slice_of_vision,
+    "encoders._codec": slice_of_codec,
+    "encoders._fusion": slice_of_fusion,
+    "pictures": slice_of_pictures,
 }
 
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_the_slice(name: str) -> None:
-    assert TOWERS[name](importlib.import_module(f"harkback.encoders.{name}")) <= CLOSE
+    assert TOWERS[name](importlib.import_module(f"harkback.{name}")) <= CLOSE
 
 
 def test_the_slice_is_small() -> None:
@@ -158,43 +158,51 @@ def test_the_slice_is_small() -> None:
 
 MUTANTS = {
     "rows turn first": (
-        "_vision",
+        "encoders._vision",
         "column[:, None] * frequency, row[:, None]",
         "row[:, None] * frequency, column[:, None]",
     ),
-    "positions from 0": ("_vision", "torch.arange(1, rows + 1)", "torch.arange(rows)"),
-    "halves turn, not pairs": ("_vision", "even, odd = x[..., ::2], x[..., 1::2]", "even, odd = x.chunk(2, -1)"),
-    "the class token turns": ("_vision", "torch.zeros(extra, size", "torch.ones(extra, size"),
-    "positions resampled by corners": ("_vision", "align_corners=False", "align_corners=True"),
-    "another epsilon": ("_vision", "EPS = 1e-5", "EPS = 1e-3"),
-    "another gelu": ("_vision", "gelu(self.c_fc(x))", 'gelu(self.c_fc(x), approximate="tanh")'),
+    "positions from 0": ("encoders._vision", "torch.arange(1, rows + 1)", "torch.arange(rows)"),
+    "halves turn, not pairs": (
+        "encoders._vision",
+        "even, odd = x[..., ::2], x[..., 1::2]",
+        "even, odd = x.chunk(2, -1)",
+    ),
+    "the class token turns": ("encoders._vision", "torch.zeros(extra, size", "torch.ones(extra, size"),
+    "positions resampled by corners": ("encoders._vision", "align_corners=False", "align_corners=True"),
+    "another epsilon": ("encoders._vision", "EPS = 1e-5", "EPS = 1e-3"),
+    "another gelu": ("encoders._vision", "gelu(self.c_fc(x))", 'gelu(self.c_fc(x), approximate="tanh")'),
     "heads split in order": (
-        "_fusion",
+        "encoders._fusion",
         "(-1, self.heads)).permute(0, 3, 1, 2)",
         "(self.heads, -1)).permute(0, 2, 1, 3)",
     ),
-    "sines first": ("_fusion", "[angle.cos(), angle.sin()]", "[angle.sin(), angle.cos()]"),
-    "another theta": ("_fusion", "2.0 * config", "1.0 * config"),
-    "padding is heard": ("_fusion", "mask = None if allowed is None else", "mask = None if True else"),
-    "anchors left out": ("_fusion", "if anchors is not None:", "if False:"),
-    "silence added where no video is": ("_fusion", "self.gate.tanh() * self.layer_norm", "self.layer_norm"),
-    "a norm before the cross-attention": ("_fusion", "cross_attention(x,", "cross_attention(self.ffn_norm(x),"),
-    "the scale, not the mean": ("_codec", "both[: len(both) // 2]", "both[len(both) // 2 :]"),
-    "weights not normalised": ("_codec", "gain / tensor.norm(dim=(1, 2), keepdim=True)", "gain"),
-    "snake without its square": ("_codec", "sin_().square_()", "sin_()"),
-    "the end repeated, not mirrored": ("_codec", "torch.minimum(place, period - place)", "0 * place - 1"),
-    "dilations of another codec": ("_codec", "DILATIONS = (1, 3, 9)", "DILATIONS = (1, 3, 5)"),
-    "no clamp": ("_pictures", ".clamp(0, 255)", ""),
-    "no rounding": ("_pictures", ".round()", ""),
-    "no antialias": ("_pictures", "antialias=True", "antialias=False"),
-    "another range": ("_pictures", "/ 255 - 0.5) / 0.5", "/ 255 - 0.45) / 0.5"),
+    "sines first": ("encoders._fusion", "[angle.cos(), angle.sin()]", "[angle.sin(), angle.cos()]"),
+    "another theta": ("encoders._fusion", "2.0 * config", "1.0 * config"),
+    "padding is heard": ("encoders._fusion", "mask = None if allowed is None else", "mask = None if True else"),
+    "anchors left out": ("encoders._fusion", "if anchors is not None:", "if False:"),
+    "silence added where no video is": ("encoders._fusion", "self.gate.tanh() * self.layer_norm", "self.layer_norm"),
+    "a norm before the cross-attention": (
+        "encoders._fusion",
+        "cross_attention(x,",
+        "cross_attention(self.ffn_norm(x),",
+    ),
+    "the scale, not the mean": ("encoders._codec", "both[: len(both) // 2]", "both[len(both) // 2 :]"),
+    "weights not normalised": ("encoders._codec", "gain / tensor.norm(dim=(1, 2), keepdim=True)", "gain"),
+    "snake without its square": ("encoders._codec", "sin_().square_()", "sin_()"),
+    "the end repeated, not mirrored": ("encoders._codec", "torch.minimum(place, period - place)", "0 * place - 1"),
+    "dilations of another codec": ("encoders._codec", "DILATIONS = (1, 3, 9)", "DILATIONS = (1, 3, 5)"),
+    "no clamp": ("pictures", ".clamp(0, 255)", ""),
+    "no rounding": ("pictures", ".round()", ""),
+    "no antialias": ("pictures", "antialias=True", "antialias=False"),
+    "another range": ("pictures", "/ 255 - 0.5) / 0.5", "/ 255 - 0.45) / 0.5"),
 }
 
 
 @pytest.mark.parametrize("mistake", MUTANTS)
 def test_a_planted_mistake_is_caught(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, right, wrong = MUTANTS[mistake]
-    source = Path(str(importlib.import_module(f"harkback.encoders.{name}").__file__)).read_text(encoding="utf-8")
+    source = Path(str(importlib.import_module(f"harkback.{name}").__file__)).read_text(encoding="utf-8")
     assert right in source, "the line to spoil has changed: spoil the new one"
     room = types.ModuleType(f"spoilt_{name}")
     monkeypatch.setitem(sys.modules, room.__name__, room)  # dataclasses look their module up
@@ -236,7 +244,7 @@ def test_the_vision_tower(name: str) -> None:
 
 @whole
 def test_preprocessing_bit_for_bit() -> None:
-    from harkback.encoders._pictures import pixels, resized
+    from harkback.pictures import pixels, resized
 
     held = golden("preprocess.pt")
     for name, pictures in held["inputs"].items():

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from harkback.encoders import _pe_av
 from harkback.encoders._pe_av import aligned, in_windows
-from harkback.encoders._pictures import pixels
 from harkback.encoders.pe_av import PeAv, PeAvSettings
 from harkback.errors import HarkbackError
 from harkback.media import Media
+from harkback.pictures import pixels
 from tiny_models import tiny_pe_av
 
 transformers = pytest.importorskip(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harkback.encoders import sam_audio
+from harkback.encoders import _codec, _eye
 from harkback.encoders._codec import Codec, latents_of, whole_hops
 from harkback.encoders._time import nearest, spread
 from harkback.encoders.sam_audio import SamAudio, SamAudioSettings
@@ -90,11 +90,13 @@ def test_a_short_end_is_mirrored_to_and_fro() -> None:
     assert whole_hops(torch.tensor([[5.0]]), 3).tolist() == [[5, 5, 5]]
 
 
-def test_windows_change_nothing(model: SamAudio) -> None:
+def test_windows_change_nothing(model: SamAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     waves = noise(2, 100_000)
-    at_once = latents_of(model.codec, waves, 1 << 30)
+    monkeypatch.setitem(_codec.AT_ONCE, "cpu", 1 << 30)
+    at_once = latents_of(model.codec, waves)
     for size in (2 * model.codec.reach + 1, 2 * model.codec.reach + 5):
-        torch.testing.assert_close(latents_of(model.codec, waves, size * 1920), at_once, rtol=0, atol=1e-5)
+        monkeypatch.setitem(_codec.AT_ONCE, "cpu", size * 1920)
+        torch.testing.assert_close(latents_of(model.codec, waves), at_once, rtol=0, atol=1e-5)
 
 
 def test_reach_is_how_far_a_sample_is_heard(model: SamAudio) -> None:
@@ -295,7 +297,7 @@ def test_a_full_device_is_given_less_at_once(model: SamAudio, monkeypatch: pytes
 
     expected = model.patch_tokens(pictures(3))
     monkeypatch.setattr(model.vision, "stream", scarce)
-    monkeypatch.setitem(sam_audio.PICTURES_AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(_eye.AT_ONCE, "cpu", 4)
     torch.testing.assert_close(model.patch_tokens(pictures(3)), expected)
     assert sizes == [3, 2, 1, 1, 1]
 

@@ -6,23 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
-from harkback.encoders._pictures import Squeeze
 from harkback.encoders._time import spread
 from harkback.features import Features, TokenShape
 from harkback.media import Media
 
 HALF = 65504.0  #: the largest number of half precision
-
-
-def of_pictures(media: Sequence[Media], squeeze: Squeeze, look: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
-    """What ``look`` makes of the pictures (n, side, side, 3) of all clips together, by clip: (pictures, ...)."""
-    seen = {i: squeeze.all(clip.frames) for i, clip in enumerate(media) if clip.frames is not None}
-    if not seen:
-        return {}
-    found = look(torch.cat(list(seen.values())))
-    return dict(zip(seen, found.split([len(frames) for frames in seen.values()]), strict=True))
 
 
 def of_sounds(
@@ -44,13 +33,6 @@ def of_sounds(
         evenly = spread(tokens, found.shape[1], samples / hop).to(found.device)
         out.update(zip(places, evenly @ found.float(), strict=True))
     return out
-
-
-def gridded(patches: Tensor, side: int) -> Tensor:
-    """(n, patches, dim) of a square grid, row by row -> (n, side * side, dim), averaged."""
-    own = round(patches.shape[1] ** 0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (own, own))
-    return adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
 
 
 def gathered(shape: TokenShape, count: int, heard: Mapping[int, Tensor], seen: Mapping[int, Tensor]) -> Features:

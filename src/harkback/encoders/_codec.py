@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from harkback.encoders._device import in_batches
 from harkback.state import State
 
 DILATIONS = (1, 3, 9)
+AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 17}  #: samples that are worked on at one time
 
 
 class Snake(nn.Module):
@@ -70,7 +72,7 @@ class Codec(nn.Module):
     """Modules are named as in the checkpoint. Runs in float32: in half precision α overflows."""
 
     def __init__(self, state: State, strides: Sequence[int]) -> None:
-        """state: folded weights, of which only the shapes are read; strides: of the blocks, in samples of their input."""
+        """state: folded weights, only their shapes are read; strides: of the blocks, in samples of their input."""
         super().__init__()
         last = len(strides) + 2
         widths = [len(state[f"encoder.block.{i}.{'bias' if i == 0 else 'block.4.bias'}"]) for i in range(last - 1)]
@@ -99,18 +101,21 @@ class Codec(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """waveforms: (clips, samples) in [-1, 1], whole hops -> (clips, latents, channels)."""
-        # Upstream runs it without cuDNN; the flags are not to be touched where there is no CUDA.
-        with torch.backends.cudnn.flags(enabled=not waveforms.is_cuda):
+        # On a GPU convolutions round to ten bits unless told not to. (The flags exist only where CUDA does.)
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if waveforms.is_cuda else nullcontext()
+        with exact:
             mean: Tensor = self.quantizer.in_proj(self.encoder.block(waveforms[:, None]))
         return mean.transpose(1, 2)
 
 
-def latents_of(codec: Codec, waveforms: Tensor, at_once: int) -> Tensor:
-    """waveforms: (clips, samples) -> (clips, ceil(samples / hop), channels).
+@torch.no_grad()
+def latents_of(codec: Codec, waveforms: Tensor) -> Tensor:
+    """waveforms: (clips, samples) on the codec's device -> (clips, ceil(samples / hop), channels).
 
-    at_once: samples that are worked on at one time. What is longer goes through in windows that overlap by more than a
-    latent can hear, so that memory does not grow with length and the latents are the same.
+    What is longer than `AT_ONCE` goes through in windows that overlap by more than a latent can hear, so that memory
+    does not grow with length and the latents are the same.
     """
+    at_once = AT_ONCE.get(waveforms.device.type, AT_ONCE["cpu"])
     padded = whole_hops(waveforms, codec.hop)
     total = padded.shape[1] // codec.hop
     window = max(1, at_once // codec.hop - 2 * codec.reach)

@@ -109,13 +109,8 @@ class Parts:
         return config
 
     def vision_tower(self, state: State) -> VisionTower:
-        tower = VisionTower(state)
         heads = _part(_part(self._facts("Video"), "vision_config"), "model_args").get("num_heads")
-        if heads:  # The tower goes by a table of names and the heads' usual size.
-            tower.heads = int(heads)
-            for block in tower.transformer["resblocks"].children():
-                block.attn.heads = tower.heads  # type: ignore[union-attr]
-        return tower
+        return VisionTower(state, heads=heads if isinstance(heads, int) else None)
 
     def time_tower(self, kind: Kind) -> nn.Module:
         """transformers' transformer over time, asked as ``tower(tokens, ..., mask).last_hidden_state``.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +94,8 @@ class Pool(nn.Module):
 class VisionTower(nn.Module):
     """Modules are named as in the checkpoint; all sizes come from its shapes."""
 
-    def __init__(self, state: State, name: str = "") -> None:
-        """state: only the shapes are read; name: the model's, for the number of heads."""
+    def __init__(self, state: State, name: str = "", heads: int | None = None, unit: bool = True) -> None:
+        """state: only the shapes are read; heads: none: as the model ``name`` has, or as usual; unit: see `forward`."""
         super().__init__()
         width, _, _, self.patch = state["conv1.weight"].shape
         depth = blocks_of(state, "transformer.resblocks.")
@@ -107,15 +109,16 @@ class VisionTower(nn.Module):
             self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty(positions, width))
         self.ln_pre = nn.LayerNorm(width, EPS)
-        self.heads = HEADS.get(name, max(1, width // HEAD))
+        self.unit = unit
+        self.heads = heads or HEADS.get(name, max(1, width // HEAD))
         blocks = nn.ModuleList(Block(width, self.heads, hidden) for _ in range(depth))
         self.transformer = nn.ModuleDict({"resblocks": blocks})
         self.ln_post = nn.LayerNorm(width, EPS)
         self.attn_pool = Pool(width, len(state["attn_pool.mlp.c_fc.bias"]))
         self.proj = nn.Parameter(torch.empty(width, self.dim))
 
-    def stream(self, pixels: Tensor, layer: int = -1) -> Tensor:
-        """pixels: (n, 3, height, width) in [-1, 1] -> the residual stream after block ``layer``, counted like a list's.
+    def streams(self, pixels: Tensor) -> Iterator[Tensor]:
+        """pixels: (n, 3, height, width) in [-1, 1] -> the residual stream after each block.
 
         (n, 1 + patches, width): a class token, then the patches row by row. Height and width are multiples of the
         patch; positions learnt for another grid are resampled.
@@ -127,10 +130,21 @@ class VisionTower(nn.Module):
             x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], 1)
         x = self.ln_pre(x + self._positions(rows, columns))
         turn = rotations(rows, columns, self.extra, self.width // self.heads, x.device, x.dtype)
-        for block in list(self.transformer["resblocks"].children())[: range(self.depth)[layer] + 1]:
+        for block in self.transformer["resblocks"].children():
             x = block(x, turn)
-        stream: Tensor = x
-        return stream
+            yield x
+
+    def stream(self, pixels: Tensor, layer: int = -1) -> Tensor:
+        """The last of `streams`, or the one after block ``layer``, counted like a list's."""
+        return next(islice(self.streams(pixels), range(self.depth)[layer], None))
+
+    def look(self, pixels: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """`patches` after block ``layer`` and the `forward` vectors, from one pass."""
+        at = range(self.depth)[layer]
+        for i, x in enumerate(self.streams(pixels)):
+            if i == at:
+                patches = self.patches(x)
+        return patches, self._final(x)
 
     def patches(self, stream: Tensor) -> Tensor:
         """The stream after any layer -> (n, patches, width), normalised."""
@@ -143,8 +157,12 @@ class VisionTower(nn.Module):
         return out
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels: (n, 3, height, width) in [-1, 1] -> (n, dim) of length one."""
-        return normalize(self.vectors(self.stream(pixels)).float(), dim=-1)
+        """pixels: (n, 3, height, width) in [-1, 1] -> (n, dim) float32, of length one (unless ``unit`` is False)."""
+        return self._final(self.stream(pixels))
+
+    def _final(self, stream: Tensor) -> Tensor:
+        vectors = self.vectors(stream).float()
+        return normalize(vectors, dim=-1) if self.unit else vectors
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """(1 + patches, width) for a grid of any size."""

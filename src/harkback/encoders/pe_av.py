@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -13,24 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from harkback.encoders import EncoderSpec
-from harkback.encoders._batching import gathered, gridded, of_pictures, of_sounds
+from harkback.encoders._batching import gathered, of_sounds
 from harkback.encoders._checkpoint import Checkpoint, blocks_of, weights_digest
 from harkback.encoders._codec import Codec, latents_of
-from harkback.encoders._device import chosen_device, chosen_dtype, in_batches
+from harkback.encoders._device import chosen_device, chosen_dtype
+from harkback.encoders._eye import Eye
 from harkback.encoders._hub import model_folder
+from harkback.encoders._limits import check_limits
 from harkback.encoders._pe_av import WINDOW, Kind, Parts, aligned, in_windows, is_pe_av, library
-from harkback.encoders._pictures import Squeeze, pixels
 from harkback.encoders._vision import VisionTower
-from harkback.errors import HarkbackError
 from harkback.features import Features, TokenShape
 from harkback.media import Media
+from harkback.pictures import Squeeze
 
 FILES = ("config.json", ("model.safetensors", "model.safetensors.index.json"))
 RATE = 48_000  #: Hz that the models hear, whatever default their config.json repeats
-
-#: How much is worked on at one time: pictures of any number of clips, and samples of sound.
-PICTURES_AT_ONCE = {"cuda": 64, "cpu": 2}  # A CPU is no faster with more.
-SAMPLES_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 17}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +108,12 @@ class PeAv:
         return self.checkpoint.built(self.parts.vision_tower, self.parts.vision, self.device, self.dtype)
 
     @cached_property
+    def _eye(self) -> Eye:
+        if self.picture is None:
+            raise self.parts.blind()
+        return Eye(self.vision, self.picture, self.device)
+
+    @cached_property
     def audio_tower(self) -> nn.Module:
         return self._time_tower("Audio")
 
@@ -127,9 +130,7 @@ class PeAv:
 
         The mean of the codec's bottleneck, which the audio tower is given.
         """
-        at_once = SAMPLES_AT_ONCE.get(self.device.type, SAMPLES_AT_ONCE["cpu"])
-        with torch.no_grad():
-            return latents_of(self.codec, waveforms.to(self.device, torch.float32), at_once)
+        return latents_of(self.codec, waveforms.to(self.device, torch.float32))
 
     def audio_tokens(self, waveforms: Tensor, mask: Tensor | None = None) -> Tensor:
         """waveforms: (clips, samples) in [-1, 1] at 48 kHz -> (clips, ceil(samples / 1920), width).
@@ -184,11 +185,11 @@ class PeAv:
         Of the vision tower, before the frames of a clip come together. Patches row by row, without the class token.
         layer: counted like a list's, -1 the last.
         """
-        return self._look(frames, lambda x: self.vision.patches(self.vision.stream(x, layer)))
+        return self._eye.patches(frames, layer)
 
     def frame_vectors(self, frames: Tensor) -> Tensor:
         """frames: (n, height, width, 3) uint8 RGB -> (n, dim): each picture as one vector, of length one."""
-        return self._look(frames, lambda x: self.vision(x))
+        return self._eye.vectors(frames)
 
     # ---- the encoder ------------------------------------------------------------------------------------------------
 
@@ -225,9 +226,12 @@ class PeAv:
         pe-a-frame model no clip has a picture.
         """
         s, shape = self.settings, self._shape
-        video = self._videos(media) if s.visual == "tokens" or s.sound == "joint" else {}
-        looks = video if s.visual == "tokens" else self._patches(media)
-        seen = {i: found.reshape(s.frames, -1, *shape[3:]).float().mean(1) for i, found in looks.items()}
+        side = round(shape.patches**0.5) if s.visual == "patches" else 0
+        looked = self._eye.of_clips(media, s.layer, side, vectors=not side or s.sound == "joint") if self.sees else None
+        patches, vectors = looked or ({}, {})
+        video = {i: self.watch(found[None])[0] for i, found in vectors.items()}
+        looks = patches if side else {i: found[:, None] for i, found in video.items()}
+        seen = {i: found.unflatten(0, (s.frames, -1)).float().mean(1) for i, found in looks.items()}
 
         def listen(waves: Tensor, places: list[int]) -> Tensor:
             tokens = self.audio_tokens(waves)
@@ -251,36 +255,12 @@ class PeAv:
     def _width(self, kind: Kind) -> int:
         return int(self.parts.config(kind).hidden_size)
 
-    def _patches(self, media: Sequence[Media]) -> dict[int, Tensor]:
-        """(pictures, patches, width) of the grid that was asked for, by clip."""
-        if self.picture is None:
-            return {}
-        side, layer = round(self._shape.patches**0.5), self.settings.layer
-        look = partial(self._look, run=lambda x: gridded(self.vision.patches(self.vision.stream(x, layer)), side))
-        return of_pictures(media, self.picture, look)
-
-    def _videos(self, media: Sequence[Media]) -> dict[int, Tensor]:
-        """(pictures, width) by clip."""
-        if self.picture is None:
-            return {}
-        vectors = of_pictures(media, self.picture, self.frame_vectors)
-        return {i: self.watch(found[None])[0] for i, found in vectors.items()}
-
     def _joined(self, audio: Tensor, video: Tensor | None) -> Tensor:
         """(1, T, width), (pictures, width) -> (1, T, width)."""
         if video is not None:
             return self.join(audio, video[None])
         nothing = torch.zeros(1, 1, self._width("Video"))
         return self.join(audio, nothing, video_mask=torch.zeros(1, 1, dtype=torch.bool))
-
-    def _look(self, frames: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """``run`` of the pixels (n, 3, side, side) of all frames, some at a time."""
-        if self.picture is None:
-            raise self.parts.blind()
-        at_once = PICTURES_AT_ONCE.get(self.device.type, PICTURES_AT_ONCE["cpu"])
-        squares = self.picture.all(frames).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            return in_batches(lambda part: run(pixels(part.to(self.device))), squares, at_once)
 
     def _time_tower(self, kind: Kind) -> nn.Module:
         state = self.parts.in_time(kind)
@@ -298,10 +278,6 @@ def _where(mask: Tensor | None, tokens: Tensor) -> Tensor:
 
 def _check(s: PeAvSettings, blocks: int | None) -> None:
     """`HarkbackError` for a setting that means nothing; blocks: of the vision tower, none: there is no such tower."""
-    for name in ("frames", "grid", "audio_tokens"):
-        if getattr(s, name) < 1:
-            raise HarkbackError(f"{name} is {getattr(s, name)}", where="pe-av", mend="give 1 or more")
-    if blocks is not None and not -blocks <= s.layer < blocks:
-        raise HarkbackError(f"layer is {s.layer}", where="pe-av", mend=f"give {-blocks} to {blocks - 1}")
-    if not 0 <= s.per_second <= 100:
-        raise HarkbackError(f"per_second is {s.per_second:g}", where="pe-av", mend="give 0 to 100")
+    check_limits("pe-av", s, frames=(1, None), per_second=(0, 100), grid=(1, None), audio_tokens=(1, None))
+    if blocks is not None:
+        check_limits("pe-av", s, layer=(-blocks, blocks - 1))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +13,24 @@ import torch
 from torch import Tensor
 
 from harkback.encoders import EncoderSpec
-from harkback.encoders._batching import gathered, gridded, of_pictures, of_sounds
+from harkback.encoders._batching import gathered, of_sounds
 from harkback.encoders._checkpoint import Checkpoint, blocks_of, weights_digest
 from harkback.encoders._codec import Codec, folded, latents_of
-from harkback.encoders._device import chosen_device, chosen_dtype, in_batches
+from harkback.encoders._device import chosen_device, chosen_dtype
+from harkback.encoders._eye import Eye
 from harkback.encoders._fusion import NULL, PADDED, PARTS, Fusion
 from harkback.encoders._hub import model_folder
-from harkback.encoders._pictures import Squeeze, pixels
+from harkback.encoders._limits import check_limits
 from harkback.encoders._time import nearest
 from harkback.encoders._vision import VisionTower
-from harkback.errors import HarkbackError
 from harkback.features import Features, TokenShape
 from harkback.media import Media
+from harkback.pictures import Squeeze
 from harkback.state import State
 
 FILES = ("config.json", ("checkpoint.pt", "model.safetensors", "model.safetensors.index.json"))
 SIBLING = "PE-AV (`--encoder pe-av --model facebook/pe-av-small`)"
 SEED = 0  #: of the noise that the flow starts from
-
-#: How much is worked on at one time: pictures of any number of clips, and samples of sound.
-PICTURES_AT_ONCE = {"cuda": 64, "cpu": 2}  # A CPU is no faster with more.
-SAMPLES_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 17}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +97,13 @@ class SamAudio:
 
     @cached_property
     def vision(self) -> VisionTower:
-        name = str(self._vision_config.get("name", ""))
-        return self.checkpoint.built(lambda s: VisionTower(s, name), self._vision_state, self.device, self.dtype)
+        name, unit = str(self._vision_config.get("name", "")), bool(self._vision_config.get("normalize_feature", True))
+        make = partial(VisionTower, name=name, unit=unit)
+        return self.checkpoint.built(make, self._vision_state, self.device, self.dtype)
+
+    @cached_property
+    def _eye(self) -> Eye:
+        return Eye(self.vision, self.picture, self.device)
 
     @cached_property
     def fusion(self) -> Fusion:
@@ -114,21 +116,18 @@ class SamAudio:
         The mean of the codec's bottleneck. Latent ``i`` begins at ``i / 25`` s; it can hear a quarter second to each
         side.
         """
-        at_once = SAMPLES_AT_ONCE.get(self.device.type, SAMPLES_AT_ONCE["cpu"])
-        with torch.no_grad():
-            return latents_of(self.codec, waveforms.to(self.device, torch.float32), at_once)
+        return latents_of(self.codec, waveforms.to(self.device, torch.float32))
 
     def patch_tokens(self, frames: Tensor, layer: int = -1) -> Tensor:
         """frames: (n, height, width, 3) uint8 RGB -> (n, patches, width) after block ``layer``, normalised.
 
         Patches row by row, without the class token. layer: counted like a list's, -1 the last.
         """
-        return self._look(frames, lambda x: self.vision.patches(self.vision.stream(x, layer)))
+        return self._eye.patches(frames, layer)
 
     def frame_vectors(self, frames: Tensor) -> Tensor:
         """frames: (n, height, width, 3) uint8 RGB -> (n, dim): each picture as one vector, of length one."""
-        plain = not self._vision_config.get("normalize_feature", True)
-        return self._look(frames, lambda x: self.vision.vectors(self.vision.stream(x)) if plain else self.vision(x))
+        return self._eye.vectors(frames)
 
     def hidden_states(
         self,
@@ -193,9 +192,10 @@ class SamAudio:
     def encode(self, media: Sequence[Media]) -> Features:
         """float16 tokens; a clip without sound or picture has zeros there, and a mask that says so."""
         s, shape = self.settings, self._shape
-        pictures = of_pictures(media, self.picture, self._visual)
-        seen = {i: found.unflatten(0, (s.frames, -1)).float().mean(1) for i, found in pictures.items()}
-        vectors = of_pictures(media, self.picture, self.frame_vectors) if s.sound == "fused" else {}
+        side = round(shape.patches**0.5) if s.visual == "patches" else 0
+        patches, vectors = self._eye.of_clips(media, s.layer, side, vectors=not side or s.sound == "fused")
+        looks = patches if side else {i: found[:, None] for i, found in vectors.items()}
+        seen = {i: found.unflatten(0, (s.frames, -1)).float().mean(1) for i, found in looks.items()}
 
         def listen(waves: Tensor, places: list[int]) -> Tensor:
             latents = self.audio_latents(waves)
@@ -226,13 +226,6 @@ class SamAudio:
         reach = self.codec.reach
         return self.audio_latents(torch.zeros(1, (2 * reach + 1) * self.codec.hop))[:, reach : reach + 1]
 
-    def _visual(self, frames: Tensor) -> Tensor:
-        """(n, height, width, 3) -> (n, patches, dim)."""
-        if self.settings.visual == "vectors":
-            return self.frame_vectors(frames)[:, None]
-        side, layer = round(self._shape.patches**0.5), self.settings.layer
-        return self._look(frames, lambda x: gridded(self.vision.patches(self.vision.stream(x, layer)), side))
-
     def _fused(self, latents: Tensor, clip: Media, vectors: Tensor | None) -> Tensor:
         """(1, T, channels) -> (1, T, width). A clip without picture has vectors of zeros, as upstream gives it."""
         s, times = self.settings, latents.shape[1]
@@ -244,13 +237,6 @@ class SamAudio:
         layer = 2 * self.fusion.depth // 3 if s.fused_layer is None else s.fused_layer
         return self.hidden_states(latents, video, s.fused_time, layer)
 
-    def _look(self, frames: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """``run`` of the pixels (n, 3, side, side) of all frames, some at a time."""
-        at_once = PICTURES_AT_ONCE.get(self.device.type, PICTURES_AT_ONCE["cpu"])
-        squares = self.picture.all(frames).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            return in_batches(lambda part: run(pixels(part.to(self.device))), squares, at_once)
-
 
 LAYERS = "transformer.layers."
 
@@ -261,13 +247,14 @@ def _is_sam_audio(config: Mapping[str, Any]) -> bool:
 
 def _check(s: SamAudioSettings, blocks: int, layers: int) -> None:
     """`HarkbackError` for a setting that means nothing for a model of so many blocks and layers."""
-    for name in ("frames", "grid", "audio_tokens"):
-        if getattr(s, name) < 1:
-            raise HarkbackError(f"{name} is {getattr(s, name)}", where="sam-audio", mend="give 1 or more")
-    for name, number, depth in (("layer", s.layer, blocks), ("fused_layer", s.fused_layer, layers)):
-        if number is not None and not -depth <= number < depth:
-            raise HarkbackError(f"{name} is {number}", where="sam-audio", mend=f"give {-depth} to {depth - 1}")
-    if not 0 <= s.fused_time <= 1:
-        raise HarkbackError(f"fused_time is {s.fused_time:g}", where="sam-audio", mend="give 0 to 1")
-    if not 0 <= s.per_second <= 100:
-        raise HarkbackError(f"per_second is {s.per_second:g}", where="sam-audio", mend="give 0 to 100")
+    check_limits(
+        "sam-audio",
+        s,
+        frames=(1, None),
+        per_second=(0, 100),
+        grid=(1, None),
+        layer=(-blocks, blocks - 1),
+        audio_tokens=(1, None),
+        fused_layer=(-layers, layers - 1),
+        fused_time=(0, 1),
+    )
