@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +48,13 @@ class Checkpoint:
             other = f": its config.json says {told}" if told else ""
             raise HarkbackError(f"is the folder of another model, not of {kind}{other}", where=folder, mend="check it")
         return cls(folder, facts, _tensors(folder, kind))
+
+    def anew(self) -> Checkpoint:
+        """The same, mapped anew: what is read there is in memory only as long as its tensors are held.
+
+        For tensors that are copied or only looked at: those that stay mapped are in memory once as they are.
+        """
+        return replace(self, tensors=_tensors(self.folder, "")) if self.folder.is_dir() else self
 
     def tower(self, prefix: str | tuple[str, ...]) -> State:
         """The tensors whose names begin so; a single prefix is taken off."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,11 @@ from harkback.encoders._device import in_batches
 from harkback.state import State
 
 DILATIONS = (1, 3, 9)
-AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 17}  #: samples that are worked on at one time
+AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 18}  #: samples that are worked on at one time
+#: Samples at one time in the blocks before the streams grow short: they hold most of the memory, and a CPU is faster
+#: while its cache holds them.
+WINDOW = {"cuda": 1 << 20, "cpu": 1 << 13}
+WIDE = 2  #: blocks before the streams grow short
 
 
 class Snake(nn.Module):
@@ -85,49 +90,63 @@ class Codec(nn.Module):
     @property
     def hop(self) -> int:
         """Samples a latent."""
-        hop = 1
-        for stride in self.strides:
-            hop *= stride
-        return hop
+        return prod(self.strides)
 
     @property
     def reach(self) -> int:
         """How many latents to each side of its own a sample can change."""
-        reach, step = 3, 1  # in samples: the first convolution sees 3 to each side
-        for stride in self.strides:
-            reach += step * (3 * sum(DILATIONS) + stride)
-            step *= stride
-        return -(-(reach + step) // step)
+        return self._reach(len(self.strides))
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """waveforms: (clips, samples) in [-1, 1], whole hops -> (clips, latents, channels)."""
         # On a GPU convolutions round to ten bits unless told not to. (The flags exist only where CUDA does.)
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if waveforms.is_cuda else nullcontext()
+        first, rest = self.encoder.block[: 1 + WIDE], self.encoder.block[1 + WIDE :]
+        window = max(2048, WINDOW.get(waveforms.device.type, WINDOW["cpu"]) // len(waveforms))
         with exact:
-            mean: Tensor = self.quantizer.in_proj(self.encoder.block(waveforms[:, None]))
+            short = in_windows(first, waveforms[:, None], window, prod(self.strides[:WIDE]), self._reach(WIDE))
+            mean: Tensor = self.quantizer.in_proj(rest(short))
         return mean.transpose(1, 2)
+
+    def _reach(self, blocks: int) -> int:
+        """Of what comes out of the first blocks, how many to each side of its own a sample can change."""
+        reach, step = 3, 1  # in samples: the first convolution sees 3 to each side
+        for stride in self.strides[:blocks]:
+            reach += step * (3 * sum(DILATIONS) + stride)
+            step *= stride
+        return -(-(reach + step) // step)
 
 
 @torch.no_grad()
 def latents_of(codec: Codec, waveforms: Tensor) -> Tensor:
     """waveforms: (clips, samples) on the codec's device -> (clips, ceil(samples / hop), channels).
 
-    What is longer than `AT_ONCE` goes through in windows that overlap by more than a latent can hear, so that memory
-    does not grow with length and the latents are the same.
+    What is longer than `AT_ONCE` goes through in windows, so that memory does not grow with length.
     """
     at_once = AT_ONCE.get(waveforms.device.type, AT_ONCE["cpu"])
     padded = whole_hops(waveforms, codec.hop)
-    total = padded.shape[1] // codec.hop
-    window = max(1, at_once // codec.hop - 2 * codec.reach)
-    if total <= window + 2 * codec.reach:
-        return in_batches(codec, padded, max(1, at_once // padded.shape[1]))
+
+    def run(rows: Tensor) -> Tensor:
+        return in_windows(lambda x: codec(x).transpose(1, 2), rows, at_once, codec.hop, codec.reach).transpose(1, 2)
+
+    return in_batches(run, padded, max(1, at_once // padded.shape[1]))
+
+
+def in_windows(run: Callable[[Tensor], Tensor], x: Tensor, window: int, hop: int, reach: int) -> Tensor:
+    """``run(x)``, (..., samples) -> (..., samples / hop), the same in windows that overlap.
+
+    window: samples of one, overlap and all; reach: how many results to each side of its own a sample can change.
+    """
+    total = x.shape[-1] // hop
+    inside = max(1, window // hop - 2 * reach)
+    if total <= inside + 2 * reach:
+        return run(x)
     parts = []
-    for begin in range(0, total, window):
-        end = min(total, begin + window)
-        left, right = max(0, begin - codec.reach), min(total, end + codec.reach)
-        heard = in_batches(codec, padded[:, left * codec.hop : right * codec.hop], 1)
-        parts.append(heard[:, begin - left : end - left])
-    return torch.cat(parts, 1)
+    for begin in range(0, total, inside):
+        end = min(total, begin + inside)
+        left, right = max(0, begin - reach), min(total, end + reach)
+        parts.append(run(x[..., left * hop : right * hop])[..., begin - left : end - left])
+    return torch.cat(parts, -1)
 
 
 def whole_hops(waveforms: Tensor, hop: int) -> Tensor:
@@ -142,12 +161,17 @@ def whole_hops(waveforms: Tensor, hop: int) -> Tensor:
     return torch.cat([waveforms, waveforms[:, torch.minimum(place, period - place)]], 1)
 
 
+def used(state: State) -> State:
+    """Of the codec's tensors those that make latents."""
+    return {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "quantizer.in_proj."))}
+
+
 def folded(state: State) -> State:
     """The encoder's weights with weight norm folded in: w = v · g / ‖v‖ over each output channel; mean half only.
 
     Accepts both ways in which torch has named the norm's parts, and weights that are folded already.
     """
-    wanted = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "quantizer.in_proj."))}
+    wanted = used(state)
     out: State = {}
     for name, tensor in wanted.items():
         stem, _, part = name.rpartition(".")
@@ -156,7 +180,7 @@ def folded(state: State) -> State:
             gain = wanted[name.removesuffix(part) + {"weight_v": "weight_g", "original1": "original0"}[part]]
             out[f"{stem}.weight"] = tensor * (gain / tensor.norm(dim=(1, 2), keepdim=True))
         elif part not in ("weight_g", "original0"):
-            out[name] = tensor
+            out[name] = tensor.clone()  # So that the file's pages can leave memory.
     for part in ("weight", "bias"):
         both = out[f"quantizer.in_proj.{part}"]  # the mean, then the raw scale, which is never used here
         out[f"quantizer.in_proj.{part}"] = both[: len(both) // 2].clone()

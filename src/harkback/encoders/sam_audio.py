@@ -15,7 +15,7 @@ from torch import Tensor
 from harkback.encoders import EncoderSpec
 from harkback.encoders._batching import gathered, of_sounds
 from harkback.encoders._checkpoint import Checkpoint, blocks_of, weights_digest
-from harkback.encoders._codec import Codec, folded, latents_of
+from harkback.encoders._codec import Codec, folded, latents_of, used
 from harkback.encoders._device import chosen_device, chosen_dtype
 from harkback.encoders._eye import Eye
 from harkback.encoders._fusion import NULL, PADDED, PARTS, Fusion
@@ -26,7 +26,6 @@ from harkback.encoders._vision import VisionTower
 from harkback.features import Features, TokenShape
 from harkback.media import Media
 from harkback.pictures import Squeeze
-from harkback.state import State
 
 FILES = ("config.json", ("checkpoint.pt", "model.safetensors", "model.safetensors.index.json"))
 SIBLING = "PE-AV (`--encoder pe-av --model facebook/pe-av-small`)"
@@ -64,9 +63,8 @@ class SamAudio:
         self.dtype = dtype
         self.settings = settings
         self._vision_config: Mapping[str, Any] = checkpoint.config["vision_encoder"]
-        self._vision_state = checkpoint.tower("vision_encoder.model.visual.")
-        self._codec_state = checkpoint.tower("audio_codec.")
-        _check(settings, blocks_of(self._vision_state, "transformer.resblocks."), blocks_of(self._fusion_state, LAYERS))
+        vision, fusion, _ = (checkpoint.tower(part) for part in (VISION, PARTS, CODEC))  # Each is there.
+        _check(settings, blocks_of(vision, "transformer.resblocks."), blocks_of(fusion, LAYERS))
 
     @classmethod
     def from_pretrained(
@@ -92,14 +90,14 @@ class SamAudio:
     @cached_property
     def codec(self) -> Codec:
         strides = self.checkpoint.config["audio_codec"]["encoder_rates"]
-        state = folded(self._codec_state)
+        state = folded(self.checkpoint.anew().tower(CODEC))
         return self.checkpoint.built(lambda s: Codec(s, strides), state, self.device, torch.float32)
 
     @cached_property
     def vision(self) -> VisionTower:
         name, unit = str(self._vision_config.get("name", "")), bool(self._vision_config.get("normalize_feature", True))
         make = partial(VisionTower, name=name, unit=unit)
-        return self.checkpoint.built(make, self._vision_state, self.device, self.dtype)
+        return self.checkpoint.built(make, self._lasting.tower(VISION), self.device, self.dtype)
 
     @cached_property
     def _eye(self) -> Eye:
@@ -108,7 +106,7 @@ class SamAudio:
     @cached_property
     def fusion(self) -> Fusion:
         config = self.checkpoint.config["transformer"]
-        return self.checkpoint.built(lambda s: Fusion(s, config), self._fusion_state, self.device, self.dtype)
+        return self.checkpoint.built(lambda s: Fusion(s, config), self._lasting.tower(PARTS), self.device, self.dtype)
 
     def audio_latents(self, waveforms: Tensor) -> Tensor:
         """waveforms: (clips, samples) in [-1, 1] at 48 kHz -> (clips, ceil(samples / 1920), channels) float32.
@@ -170,10 +168,9 @@ class SamAudio:
     @cached_property
     def spec(self) -> EncoderSpec:
         s = self.settings
-        towers = [self._codec_state, self._vision_state] + ([self._fusion_state] if s.sound == "fused" else [])
         return EncoderSpec(
             name="sam-audio",
-            revision=weights_digest(*towers),
+            revision=self._revision,
             licence="SAM License",
             shape=self._shape,
             frames=s.frames,
@@ -217,8 +214,16 @@ class SamAudio:
         return TokenShape(s.audio_tokens, audio_dim, s.frames, min(s.grid, side) ** 2, vision.width)
 
     @property
-    def _fusion_state(self) -> State:
-        return self.checkpoint.tower(PARTS)
+    def _revision(self) -> str:
+        held = self.checkpoint.anew()  # All of it is read, and soon out of memory again.
+        towers = [used(held.tower(CODEC)), held.tower(VISION)]
+        return weights_digest(*towers, *([held.tower(PARTS)] if self.settings.sound == "fused" else []))
+
+    @property
+    def _lasting(self) -> Checkpoint:
+        """Where a tower's tensors are taken from: they stay mapped if they can be used as they are."""
+        as_it_is = self.device.type == "cpu" and self.dtype == torch.float32
+        return self.checkpoint if as_it_is else self.checkpoint.anew()
 
     @cached_property
     def _silence(self) -> Tensor:
@@ -238,7 +243,7 @@ class SamAudio:
         return self.hidden_states(latents, video, s.fused_time, layer)
 
 
-LAYERS = "transformer.layers."
+VISION, CODEC, LAYERS = "vision_encoder.model.visual.", "audio_codec.", "transformer.layers."
 
 
 def _is_sam_audio(config: Mapping[str, Any]) -> bool:
