@@ -58,10 +58,10 @@ def available(device: torch.device) -> int | None:
 
 def check_room(weights: int, device: torch.device, where: str | Path) -> None:
     """weights: bytes. `HarkbackError` now, rather than a process killed in the middle of a night."""
-    free = available(device)
+    free, place = available(device), "the GPU's memory" if device.type == "cuda" else "memory"
     if free is not None and weights + WORKING > free:
         raise HarkbackError(
-            f"needs {(weights + WORKING) / 1e9:.1f} GB of {_memory(device)}, and {free / 1e9:.1f} GB are free",
+            f"needs {(weights + WORKING) / 1e9:.1f} GB of {place}, and {free / 1e9:.1f} GB are free",
             where=where,
             mend="close other programs, choose a smaller model, or give --dtype bfloat16",
         )
@@ -77,13 +77,7 @@ def in_batches(run: Callable[[Tensor], Tensor], rows: Tensor, at_once: int) -> T
             begin += at_once
         except torch.OutOfMemoryError as error:
             if at_once == 1:
-                raise HarkbackError(
-                    f"{_memory(rows.device).capitalize()} does not suffice for a single row of the input",
-                    mend="close other programs, or give --device cpu",
-                ) from error
+                what = "the GPU's memory does not suffice, not even for one picture or sound at a time"
+                raise HarkbackError(what, mend="close other programs, or give --device cpu") from error
             at_once //= 2
     return torch.cat(out)
-
-
-def _memory(device: torch.device) -> str:
-    return "the GPU's memory" if device.type == "cuda" else "memory"
