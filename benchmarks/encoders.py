@@ -72,29 +72,37 @@ def main() -> None:
     take.add_argument("--workers", type=int, help="processes that decode; none: one a core")
     take.add_argument("--device", help="none: the CPU, and then a GPU if there is one, each in a process of its own")
     take.add_argument("--dtype", help="none: bfloat16 on a GPU, float32 on the CPU")
+    take.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this is the process that measures
     asked = take.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        if asked.here:
+            _measure(asked, scratch)
+            return
         if asked.clips is None:
             asked.clips = str(scratch / "clips")
             _ = Demo(Path(asked.clips), train=6, test=2).splits  # drawn
-        if asked.device is None:
-            flags = [flag for key in ("encoder", "model", "frames", "workers", "dtype") for flag in _flag(asked, key)]
-            again = [sys.executable, "-m", "benchmarks.encoders", asked.clips, "--most", str(asked.most), *flags]
-            for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-                done = subprocess.run(again + ["--real-size"] * asked.real_size + ["--device", device], check=False)
-                if done.returncode:
-                    raise SystemExit(done.returncode)
-            return
-        every = [clip for clips in open_dataset(asked.clips).splits.values() for clip in clips]
-        clips = every[:: max(1, len(every) // asked.most)][: asked.most]
-        encoder = _encoder(asked, scratch)
-        where = "CPU" if asked.device == "cpu" else torch.cuda.get_device_name()
-        size = "the real small size" if asked.real_size else asked.model or "a tiny model"
-        print(f"\n{asked.encoder}, {size}, {len(clips)} clips, on: {where} ({os.cpu_count()} cores)\n")
-        print("| measure | value |\n|---|---|")
-        for title, value in _rows(encoder, clips, scratch, asked.workers):
-            print(f"| {title} | {value} |", flush=True)
+        flags = [flag for key in ("encoder", "model", "frames", "workers", "dtype") for flag in _flag(asked, key)]
+        flags += ["--most", str(asked.most), *["--real-size"] * asked.real_size, "--here"]
+        # Threads that wait sleep, as in the command.
+        surroundings = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        for device in [asked.device] if asked.device else ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+            argv = [sys.executable, "-m", "benchmarks.encoders", asked.clips, "--device", device, *flags]
+            done = subprocess.run(argv, check=False, env=surroundings)
+            if done.returncode:
+                raise SystemExit(done.returncode)
+
+
+def _measure(asked: argparse.Namespace, scratch: Path) -> None:
+    every = [clip for clips in open_dataset(asked.clips).splits.values() for clip in clips]
+    clips = every[:: max(1, len(every) // asked.most)][: asked.most]
+    encoder = _encoder(asked, scratch)
+    where = "the CPU" if asked.device == "cpu" else torch.cuda.get_device_name()
+    size = "the real small size" if asked.real_size else asked.model or "a tiny model"
+    print(f"\n{asked.encoder}, {size}, {len(clips)} clips, on {where} ({os.cpu_count()} cores)\n")
+    print("| measure | value |\n|---|---|")
+    for title, value in _rows(encoder, clips, scratch, asked.workers):
+        print(f"| {title} | {value} |", flush=True)
 
 
 def _flag(asked: argparse.Namespace, key: str) -> list[str]:
