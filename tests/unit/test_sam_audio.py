@@ -162,6 +162,17 @@ def test_other_ways_to_store_the_same_weights(folder: Path, model: SamAudio, tmp
         assert other.spec.key == model.spec.key
 
 
+def test_a_file_without_the_dit_serves_as_long_as_nobody_asks_for_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    tensors = torch.load(folder / "checkpoint.pt", weights_only=True)
+    kept = {name: t.clone() for name, t in tensors.items() if name.startswith(("audio_codec.", "vision_encoder."))}
+    torch.save(kept, tmp_path / "checkpoint.pt")
+    model = SamAudio.from_pretrained(tmp_path, device="cpu")
+    assert model.encode([clip()]).heard.all()
+    with pytest.raises(HarkbackError, match=r"transformer\."):
+        model.hidden_states(model.audio_latents(noise(1, 4000)), None, 0.0, -1)
+
+
 def test_other_sizes(tmp_path: Path) -> None:
     """Nothing is hard-coded: other widths, depths, heads, rates and channels load and are told."""
     sizes = {"dim": 96, "heads": 3, "layers": 4, "vision_width": 192, "vision_blocks": 3, "channels": 24}
@@ -262,12 +273,12 @@ def test_another_number_of_pictures_than_asked(model: SamAudio) -> None:
         {"layer": -9},
         {"frames": 0},
         {"grid": 0},
-        {"fused_layer": 7},
+        {"fused_layer": 7, "sound": "fused"},
         {"fused_time": 1.5},
         {"per_second": -1.0},
     ],
 )
-def test_settings_that_mean_nothing(folder: Path, wrong: dict[str, float]) -> None:
+def test_settings_that_mean_nothing(folder: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(HarkbackError, match=next(iter(wrong))):
         SamAudio.from_pretrained(folder, device="cpu", settings=replace(SamAudioSettings(), **wrong))  # type: ignore[arg-type]
 

@@ -28,6 +28,7 @@ from harkback.media import Media
 from harkback.pictures import Squeeze
 
 FILES = ("config.json", ("checkpoint.pt", "model.safetensors", "model.safetensors.index.json"))
+VISION, CODEC = "vision_encoder.model.visual.", "audio_codec."  # where their tensors stand; the DiT's: `PARTS`
 SIBLING = "PE-AV (`--encoder pe-av --model facebook/pe-av-small`)"
 SEED = 0  #: of the noise that the flow starts from
 
@@ -63,8 +64,9 @@ class SamAudio:
         self.dtype = dtype
         self.settings = settings
         self._vision_config: Mapping[str, Any] = checkpoint.config["vision_encoder"]
-        vision, fusion, _ = (checkpoint.tower(part) for part in (VISION, PARTS, CODEC))  # Each is there.
-        _check(settings, blocks_of(vision, "transformer.resblocks."), blocks_of(fusion, LAYERS))
+        checkpoint.tower(CODEC)  # It is there. The DiT may be left out of a file where nobody asks for fused tokens.
+        layers = blocks_of(checkpoint.tower(PARTS), "transformer.layers.") if settings.sound == "fused" else None
+        _check(settings, blocks_of(checkpoint.tower(VISION), "transformer.resblocks."), layers)
 
     @classmethod
     def from_pretrained(
@@ -243,15 +245,12 @@ class SamAudio:
         return self.hidden_states(latents, video, s.fused_time, layer)
 
 
-VISION, CODEC, LAYERS = "vision_encoder.model.visual.", "audio_codec.", "transformer.layers."
-
-
 def _is_sam_audio(config: Mapping[str, Any]) -> bool:
     return all(isinstance(config.get(part), Mapping) for part in ("audio_codec", "vision_encoder", "transformer"))
 
 
-def _check(s: SamAudioSettings, blocks: int, layers: int) -> None:
-    """`HarkbackError` for a setting that means nothing for a model of so many blocks and layers."""
+def _check(s: SamAudioSettings, blocks: int, layers: int | None) -> None:
+    """`HarkbackError` for a setting that means nothing; blocks, layers: of the vision tower and, if used, the DiT."""
     check_limits(
         "sam-audio",
         s,
@@ -260,6 +259,7 @@ def _check(s: SamAudioSettings, blocks: int, layers: int) -> None:
         grid=(1, None),
         layer=(-blocks, blocks - 1),
         audio_tokens=(1, None),
-        fused_layer=(-layers, layers - 1),
         fused_time=(0, 1),
     )
+    if layers is not None:
+        check_limits("sam-audio", s, fused_layer=(-layers, layers - 1))
