@@ -13,10 +13,10 @@ from harkback.encoders._device import in_batches
 from harkback.state import State
 
 DILATIONS = (1, 3, 9)
-AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 18}  #: samples that are worked on at one time
-#: Samples at one time in the blocks before the streams grow short: they hold most of the memory, and a CPU is faster
-#: while its cache holds them.
-WINDOW = {"cuda": 1 << 20, "cpu": 1 << 13}
+AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 19}  #: samples that are worked on at one time
+#: Numbers of a stream at one time in the blocks before the streams grow short: they hold most of the memory, and a CPU
+#: is faster while its cache holds them; but not in steps so short that threads only wake one another.
+WINDOW = {"cuda": 1 << 26, "cpu": 1 << 20}
 WIDE = 2  #: blocks before the streams grow short
 
 
@@ -83,6 +83,7 @@ class Codec(nn.Module):
         widths = [len(state[f"encoder.block.{i}.{'bias' if i == 0 else 'block.4.bias'}"]) for i in range(last - 1)]
         latent = len(state[f"encoder.block.{last}.bias"])
         self.channels = len(state["quantizer.in_proj.bias"])
+        self.width = widths[0]
         self.strides = tuple(strides)
         self.encoder = Encoder(widths, strides, latent)
         self.quantizer = Bottleneck(latent, self.channels)
@@ -102,7 +103,8 @@ class Codec(nn.Module):
         # On a GPU convolutions round to ten bits unless told not to. (The flags exist only where CUDA does.)
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if waveforms.is_cuda else nullcontext()
         first, rest = self.encoder.block[: 1 + WIDE], self.encoder.block[1 + WIDE :]
-        window = max(2048, WINDOW.get(waveforms.device.type, WINDOW["cpu"]) // len(waveforms))
+        numbers = WINDOW.get(waveforms.device.type, WINDOW["cpu"])
+        window = max(2048, numbers // (len(waveforms) * self.width))
         with exact:
             short = in_windows(first, waveforms[:, None], window, prod(self.strides[:WIDE]), self._reach(WIDE))
             mean: Tensor = self.quantizer.in_proj(rest(short))
