@@ -74,7 +74,7 @@ class BenchCommand:
             seeds=_counted(self.seeds, "--seeds"),
             orders=() if self.orders is None else _counted(self.orders, "--orders"),
             split=self.split,
-            settings=dict(settings),
+            settings={name: settings[name] for name in _names(self.learners) if name in settings},
         )
         out = self.out or RUNS / dataset.name
         _conclude(bench(dataset, encoder, chosen, out, self.store), self.json)

@@ -56,6 +56,21 @@ def text(folder: Path) -> None:
     (folder / "checkpoint.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5100148344\n")
 
 
+def broken_safetensors(folder: Path) -> None:
+    (folder / "checkpoint.pt").unlink()
+    (folder / "model.safetensors").write_bytes(b"these are words")
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "checkpoint.pt").unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+
+
+def missing_shard(folder: Path) -> None:
+    (folder / "checkpoint.pt").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "part.safetensors"}}))
+
+
 def bomb(folder: Path) -> None:
     torch.save({"weights": Bomb()}, folder / "checkpoint.pt")
 
@@ -95,6 +110,9 @@ def change(folder: Path, how: Callable[[dict[str, torch.Tensor]], dict[str, torc
         (cut_short, "checkpoint.pt: is damaged"),
         (empty, "checkpoint.pt: is damaged"),
         (text, "checkpoint.pt: is damaged"),
+        (broken_safetensors, "model.safetensors: is damaged"),
+        (empty_index, "names no files of tensors"),
+        (missing_shard, "part.safetensors: No such file"),
         (bomb, "is a pickle that wants more than to hold tensors, and was not run"),
         (old_bomb, "checkpoint.pt: is"),
         (a_list, "is not a plain dictionary of tensors"),

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from harkback.encoders._device import check_room
 from harkback.errors import HarkbackError
-from harkback.files import read_json
+from harkback.files import read_arrays, read_json
 from harkback.state import State
 
 AGAIN = "download the model again"
@@ -110,11 +109,18 @@ def _tensors(folder: Path, kind: str) -> State:
     if path.suffix == ".pt":
         return _unpickled(path)
     if path.suffix == ".safetensors":
-        return _safe(path)
+        return _mapped(path)
+    index = read_json(path, _anew(path))
+    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        raise HarkbackError("names no files of tensors", where=path, mend=_anew(path))
     out: State = {}
-    for name in sorted(set(read_json(path, AGAIN)["weight_map"].values())):
-        out.update(_safe(folder / name))
+    for name in sorted(set(map(str, index["weight_map"].values()))):
+        out.update(_mapped(folder / name))
     return out
+
+
+def _mapped(path: Path) -> State:
+    return read_arrays(path, _anew(path))
 
 
 def _unpickled(path: Path) -> State:
@@ -126,23 +132,13 @@ def _unpickled(path: Path) -> State:
             "is a pickle that wants more than to hold tensors, and was not run", where=path, mend="do not trust it"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise _damaged(path, error) from error
+        why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise HarkbackError(f"is damaged: {why}", where=path, mend=_anew(path)) from error
     if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
         raise HarkbackError("is not a plain dictionary of tensors", where=path, mend="check that it is the model")
     return held
 
 
-def _safe(path: Path) -> State:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except FileNotFoundError as error:
-        raise HarkbackError("is missing", where=path, mend=AGAIN) from error
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> HarkbackError:
-    why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+def _anew(path: Path) -> str:
     # In the hub's cache a model's files are links; deleting only the link would bring the same bytes back.
-    return HarkbackError(f"is damaged: {why}", where=path, mend=f"delete {path.resolve()} and {AGAIN}")
+    return f"delete {path.resolve()} and {AGAIN}"
