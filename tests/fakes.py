@@ -96,7 +96,8 @@ def small(settings: Any) -> Any:
     if not is_dataclass(settings):
         return settings
     parts = {f.name: getattr(settings, f.name) for f in fields(settings)}
-    return replace(settings, **{name: small(part) for name, part in parts.items() if is_dataclass(part)})
+    smaller = {name: small(part) for name, part in parts.items() if is_dataclass(part)}
+    return replace(settings, **smaller, **({"features": 64} if "features" in parts else {}))
 
 
 def same_state(one: State, other: State) -> bool:

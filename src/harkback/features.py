@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 
+READ = 128  #: clips read at a time where no gradient is needed
+
+
 class TokenShape(NamedTuple):
     """The shape of one clip's tokens; the same for all clips of an encoder.
 

@@ -52,12 +52,13 @@ class Session:
 
     features: FeatureRows
     labels: tuple[str, ...]  #: class name of each row
+    validation: Session | None = None  #: clips to choose an epoch by; None: the policy allows none
 
     @classmethod
-    def of(cls, features: FeatureRows, labels: Sequence[str]) -> Session:
+    def of(cls, features: FeatureRows, labels: Sequence[str], validation: Session | None = None) -> Session:
         if len(features) != len(labels):
             raise ValueError(f"{len(features)} clips but {len(labels)} labels")
-        return cls(Sealed(features), tuple(labels))
+        return cls(Sealed(features), tuple(labels), validation)
 
     def __enter__(self) -> Session:
         return self
@@ -65,6 +66,8 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if isinstance(self.features, Sealed):
             self.features.close()
+        if self.validation is not None:
+            self.validation.__exit__(kind, error, at)
 
 
 def cut(classes: int, sessions: Sequence[int]) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,38 +23,85 @@ class TrainSettings:
 
     epochs: int = 30  #: passes over the clips of a session
     batch: int = 32  #: clips a step
-    rate: float = 3e-3  #: highest learning rate of AdamW
+    replay: int = 0  #: exemplars beside each batch of new clips; 0: exemplars are mixed among the new clips
+    optimizer: Literal["adamw", "adam"] = "adamw"  #: adam: weight decay as part of the gradient
+    rate: float = 3e-3  #: highest learning rate
+    schedule: Literal["cosine", "constant"] = "cosine"  #: of the rate; cosine: after a short warm-up, down to nothing
     decay: float = 1e-2  #: weight decay
     mute: float = 0.25  #: share of clips whose sound, and as many whose picture, is withheld in a step, 0..0.5
 
 
-def fit(network: Network, rows: FeatureRows, loss: Loss, settings: TrainSettings, generator: torch.Generator) -> None:
-    """Fit all of the network's weights; every random draw comes from the generator."""
+#: As AV-CIL (arXiv 2308.11073) trains; it runs 100 to 200 epochs, by data set and method.
+AVCIL_TRAIN = TrainSettings(
+    epochs=100, batch=256, optimizer="adam", rate=1e-3, schedule="constant", decay=1e-4, mute=0.0
+)
+
+
+def fit(
+    network: Network,
+    rows: FeatureRows,
+    loss: Loss,
+    settings: TrainSettings,
+    generator: torch.Generator,
+    *,
+    fresh: int | None = None,
+    judge: Callable[[], float] | None = None,
+) -> list[float]:
+    """Fit all of the network's weights; every random draw comes from the generator.
+
+    fresh: how many of the rows, the first ones, are new clips; the rest are exemplars, and ``settings.replay`` of them
+    join each batch. judge: how good the network is now, the more the better; the weights of the best epoch, the
+    earliest of equals, are those that stay. None: the last. Returns the mean loss of each epoch.
+    """
     if not len(rows):
-        return
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay, fused=True)
-    steps = settings.epochs * -(-len(rows) // settings.batch)
-    step = 0
+        return []
+    new = len(rows) if fresh is None or not settings.replay else fresh
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(network.parameters(), lr=settings.rate, weight_decay=settings.decay, fused=True)
+    steps, step = settings.epochs * -(-new // settings.batch), 0
+    losses, best, kept = [], -torch.inf, None
     for _ in range(settings.epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(settings.batch):
+        total = 0.0
+        for batch in _batches(new, len(rows), settings, generator):
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate * _shape_of_rate((step + 0.5) / steps)
+                group["lr"] = settings.rate * _shape_of_rate((step + 0.5) / steps, settings.schedule)
             answers = network(_mute(rows[batch], settings.mute, generator), generator)
             optimizer.zero_grad(set_to_none=True)
-            loss(answers, batch).backward()
+            value = loss(answers, batch)
+            value.backward()
             optimizer.step()
             step += 1
+            total += float(value.detach())
+        losses.append(total * settings.epochs / steps)
+        if judge is not None and (now := judge()) > best:
+            best, kept = now, {name: array.clone() for name, array in network.state_dict().items()}
+    if kept is not None:
+        network.load_state_dict(kept)
+    return losses
 
 
-def fit_classes(
-    network: Network, rows: FeatureRows, targets: Tensor, settings: TrainSettings, generator: torch.Generator
-) -> None:
-    """Fit to the plain cross-entropy over all classes. targets: (clips,) long."""
-    fit(network, rows, lambda said, batch: cross_entropy(said.logits, targets[batch]), settings, generator)
+def class_loss(targets: Tensor) -> Loss:
+    """The plain cross-entropy over all classes. targets: (clips,) long."""
+    return lambda said, batch: cross_entropy(said.logits, targets[batch])
 
 
-def _shape_of_rate(done: float) -> float:
+def _batches(new: int, rows: int, settings: TrainSettings, generator: torch.Generator) -> Iterator[Tensor]:
+    """The rows of each step of an epoch: every new clip once, and exemplars in turn, over and over."""
+    batches = torch.randperm(new, generator=generator).split(settings.batch)
+    if new == rows:
+        yield from batches
+        return
+    held, need = rows - new, min(settings.replay, rows - new)
+    turns = -(-len(batches) * need // held)
+    replayed = new + torch.cat([torch.randperm(held, generator=generator) for _ in range(turns)])
+    for batch, exemplars in zip(batches, replayed.split(need), strict=False):
+        yield torch.cat([batch, exemplars])
+
+
+def _shape_of_rate(done: float, schedule: str = "cosine") -> float:
     """Up in a line over the first tenth, then down along a cosine to nothing. done: 0..1."""
+    if schedule == "constant":
+        return 1.0
     if done < 0.1:
         return done / 0.1
     return float(0.5 + 0.5 * torch.cos(torch.tensor((done - 0.1) / 0.9 * torch.pi)))

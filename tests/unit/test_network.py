@@ -11,7 +11,11 @@ from safetensors.torch import load, save
 
 from fakes import SHAPE, random_features, same_state, without
 from harkback.features import Features
-from harkback.network import READ, Head, Network, NetworkSettings, Standard, _drop
+from harkback.body import drop as _drop
+from harkback.features import READ
+from harkback.heads import Head
+from harkback.network import Network, NetworkSettings
+from harkback.standard import Standard
 
 SMALL = NetworkSettings(width=8, heads=2, key_dim=3)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, final, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harkback.errors import HarkbackError
-from harkback.features import FeatureRows, Features, batches
-from harkback.network import READ
+from harkback.features import READ, FeatureRows, Features, batches
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
 
@@ -27,6 +28,12 @@ class Learner(ABC, Generic[SettingsT]):
 
     Settings: ClassVar[type[Any]]  #: frozen dataclass; its fields are the learner's flags
     cumulative: ClassVar[bool] = False  #: is handed every clip so far, not the session's alone: a ceiling, not a method
+    #: Attributes whose numbers are fitted to the clips, beside the parameters of networks, which are found.
+    FITTED: ClassVar[tuple[str, ...]] = ()
+    #: Named settings, by dotted name: ``{"fc": {"answer": "fc"}}`` makes a learner ``icarl`` also ``icarl-fc``.
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: The same for what the learner is without one of its parts: the suite ``l3-ablation``.
+    ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, settings: SettingsT | None = None, *, memory: int = 0, seed: int = 0) -> None:
         """memory: exemplars it may keep in all; seed: of everything it draws."""
@@ -36,6 +43,8 @@ class Learner(ABC, Generic[SettingsT]):
         self.generator = torch.Generator().manual_seed(seed)
         self.born = torch.zeros(0, dtype=torch.long)  #: (classes,) the session in which each class came
         self.sessions = torch.zeros((), dtype=torch.long)  #: how many sessions were learnt
+        self.losses: list[float] = []  #: mean loss of each epoch of the last session, for those to see who train
+        self._held_out: tuple[FeatureRows, Tensor] | None = None
 
     @final
     def learn(self, session: Session) -> Self:
@@ -50,11 +59,17 @@ class Learner(ABC, Generic[SettingsT]):
         self.classes += tuple(new)
         self.born = torch.cat([self.born, self.sessions.expand(len(new))])
         number = {name: i for i, name in enumerate(self.classes)}
+        self.losses = []
+        if session.validation is not None and len(session.validation.labels):
+            asked = torch.tensor([number.get(name, -1) for name in session.validation.labels])
+            self._held_out = session.validation.features, asked
         try:
             self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
         except BaseException:
             self.classes, self.born = before
             raise
+        finally:
+            self._held_out = None
         self.sessions = self.sessions + 1
         return self
 
@@ -69,6 +84,29 @@ class Learner(ABC, Generic[SettingsT]):
         if not scores.isfinite().all():
             raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
         return scores
+
+    @final
+    def trained_parameters(self) -> int:
+        """How many numbers were fitted to clips: weights, not memory or counters."""
+        found = sum(p.numel() for part in vars(self).values() if isinstance(part, nn.Module) for p in part.parameters())
+        return found + sum(int(attrgetter(name)(self).numel()) for name in self.FITTED)
+
+    @final
+    def judge(self, answer: Callable[[Features], Tensor]) -> Callable[[], float] | None:
+        """What tells the better epoch, while a session is learnt: accuracy on its validation clips; None: it has none.
+
+        answer: clips -> their scores (clips, classes), as the learner is now.
+        """
+        if self._held_out is None:
+            return None
+        rows, targets = self._held_out
+
+        @torch.no_grad()
+        def accuracy() -> float:
+            right = [answer(rows[batch]).argmax(1) == targets[batch] for batch in batches(len(rows), READ)]
+            return float(torch.cat(right).float().mean())
+
+        return accuracy
 
     @final
     def state(self) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ class L3(Learner[L3Settings]):
     """
 
     Settings = L3Settings
+    ABLATIONS: ClassVar = {
+        "naive-fusion": {"network.guide": "none"},
+        "no-feature-distillation": {"feature_weight": 0.0},
+        "no-logit-distillation": {"logit_weight": 0.0},
+        "no-distillation": {"feature_weight": 0.0, "logit_weight": 0.0},
+    }
 
     def __init__(self, settings: L3Settings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
@@ -69,7 +76,8 @@ class L3(Learner[L3Settings]):
                 said.logits[:, :old], told, self.born[:old], s.temperature
             )
 
-        fit(self.network, rows, loss, s.train, self.generator)
+        judge = self.judge(lambda clips: self.network.answer(clips).logits)
+        self.losses = fit(self.network, rows, loss, s.train, self.generator, fresh=len(features), judge=judge)
         if self.budget:
             fused = self.network.ask(rows).fused
             self.memory.keep(rows, targets, fused, len(self.classes), s.exemplars, self.generator)

@@ -1,0 +1,62 @@
+"""What stands between the tokens and the head of a network: the interface of a body, and what bodies share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harkback.features import Features
+from harkback.standard import Standard
+
+
+class Look(Protocol):
+    """Where a body looked."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """(clips, ..., visual_dim) attended tokens, standardised"""
+        ...
+
+    def heat(self) -> Tensor:
+        """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
+        ...
+
+
+class Seen(NamedTuple):
+    """What a body makes of some clips."""
+
+    audio: Tensor  #: (clips, width) projected sound; zero where unheard
+    visual: Tensor  #: (clips, width) projected attended picture; zero where unseen
+    fused: Tensor  #: (clips, width) f = audio + visual
+    read: Tensor  #: (clips, width) what the head reads of f
+    looked: Look | None  #: None: not guided
+
+
+class Body(Protocol):
+    """Tokens -> the vectors that a head reads and that distillation holds on to."""
+
+    width: int  #: of those vectors
+    audio_standard: Standard
+    visual_standard: Standard
+
+    def __call__(self, features: Features, generator: torch.Generator | None) -> Seen:
+        """generator: where dropout draws from while training; None: no dropout."""
+        ...
+
+
+def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer whose first values come from the generator, and not from torch's own, which is not ours to move."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.normal_(layer.weight, std=inputs**-0.5, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Dropout that draws from the generator; None: not training."""
+    if generator is None or share == 0:
+        return x
+    keep = torch.rand(x.shape, generator=generator) >= share
+    return x * keep / (1 - share)

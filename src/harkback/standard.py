@@ -1,0 +1,47 @@
+"""Fixed standardisation of tokens: measured on the first clips that are learnt, and kept ever after."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harkback.features import READ, FeatureRows, batches
+
+
+class Standard(nn.Module):
+    """Mean and scale of each channel of the tokens."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (tokens - self.mean) / self.scale
+
+    def measure(self, total: Tensor, squares: Tensor, count: int) -> None:
+        """total, squares: (dim,) float64 sums of the tokens and of their squares; count: how many tokens."""
+        if count:
+            mean = total / count
+            self.mean.copy_(mean)
+            # A channel that never moved in the first session must not explode when it does later.
+            self.scale.copy_((squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-2))
+
+
+@torch.no_grad()
+def measure(rows: FeatureRows, audio: Standard, visual: Standard) -> None:
+    """Set both from the tokens of these clips, where they are there."""
+    shape = rows.shape
+    sums = [torch.zeros(2, dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim)]
+    counts = [0, 0]
+    for batch in batches(len(rows), READ):
+        part = rows[batch]
+        for i, (tokens, there) in enumerate(((part.audio, part.heard), (part.visual, part.seen))):
+            flat = tokens[there].flatten(0, -2).double()
+            sums[i] += torch.stack([flat.sum(0), flat.square().sum(0)])
+            counts[i] += len(flat)
+    for standard, (total, squares), count in zip((audio, visual), sums, counts, strict=True):
+        standard.measure(total, squares, count)
