@@ -38,23 +38,30 @@ def bench(
     source: str,
     out: str | Path,
     *,
-    encoder: str | Encoder = "signal",
+    encoder: str | Encoder | None = None,
     model: str | Path | None = None,
     store: str | Path | None = None,
+    read_pickle: bool = False,
+    workers: int | None = 0,
     **settings: Any,
 ) -> Bench:
     """Measure learners on a folder of clips or a dataset; what ``out`` already holds of it is not redone.
 
-    encoder: a name, with the folder or hub id of its ``model`` where it needs one; or an encoder. settings: fields of
-    `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``. Errors:
+    source: a folder, or ``name:folder`` of a dataset; read_pickle: its pickled files are trusted. encoder: a name, with
+    the folder or hub id of its ``model`` where it needs one; or an encoder; None: "signal", or nothing for a dataset
+    that comes as features. workers: processes that learn side by side; None: one a core; 0: this process. settings:
+    fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``. Errors:
     `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses worker
     processes.
     """
-    from harkback.datasets import open_dataset
+    from harkback.datasets import Encoded, open_dataset
     from harkback.encoders import open_encoder
     from harkback.harness import BenchSettings
     from harkback.harness import bench as run
 
+    dataset = open_dataset(source, read_pickle=read_pickle)
+    if encoder is None and not isinstance(dataset, Encoded):
+        encoder = "signal"
     made = open_encoder(encoder, model) if isinstance(encoder, str) else encoder
     root = None if store is None else Path(store)
-    return run(open_dataset(source), made, BenchSettings(**settings), Path(out), root)
+    return run(dataset, made, BenchSettings(**settings), Path(out), root, workers=workers)

@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 
 from harkback import __version__
 from harkback.errors import HarkbackError, one_line
+from harkback.flags import at_least_none, class_orders, counted, names, numbers
 
 if TYPE_CHECKING:
     from harkback.datasets import Dataset
@@ -34,7 +35,7 @@ SETTINGS = {"LEARNERS": ("bench",), "ENCODERS": ("bench", "extract")}
 class Encoding:
     """What turns clips into features."""
 
-    encoder: str = "signal"  #: what turns clips into features: signal, sam-audio, pe-av, or another that is installed
+    encoder: str | None = None  #: turns clips into features: signal (none), sam-audio, pe-av, or another installed one
     model: str | None = None  #: of sam-audio or pe-av: a folder, or an id of the Hugging Face hub
     device: str | None = None  #: where the model runs, like cuda or cpu; none: a GPU if there is one
     dtype: str | None = None  #: precision of the model, float32 or bfloat16; none: bfloat16 on a GPU, else float32
@@ -43,41 +44,73 @@ class Encoding:
         """settings: of each encoder that has some, by name."""
         from harkback.encoders import open_encoder
 
-        chosen = settings.get(self.encoder)
-        return open_encoder(self.encoder, self.model, device=self.device, dtype=self.dtype, settings=chosen)
+        name = self.encoder or "signal"
+        return open_encoder(name, self.model, device=self.device, dtype=self.dtype, settings=settings.get(name))
+
+    def opened_for(self, dataset: Dataset, settings: Mapping[str, Any]) -> Encoder | None:
+        """None for a dataset that comes as features."""
+        from harkback.datasets import Encoded
+
+        if not isinstance(dataset, Encoded):
+            return self.opened(settings)
+        for flag in ("encoder", "model", "device", "dtype"):
+            if getattr(self, flag) is not None:
+                raise HarkbackError(f"{dataset.name} comes as features", where=f"--{flag}", mend="leave it out")
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class BenchCommand:
     """Teach learners class by class and measure what they know and forget."""
 
-    data: Positional[str]  #: folder of clips (class/*, {train,val,test}/class/* or clips.csv), or a dataset's name
-    learners: str = "l3,finetune,joint,ncm,ridge"  #: which, by name, with commas between
-    sessions: str = "5"  #: 5: five equal sessions; 3,1,2: sessions of these numbers of classes
-    memory: int = 100  #: exemplars a learner may keep, in all
+    data: Positional[
+        str
+    ]  #: folder of clips (class/*, {train,val,test}/class/* or clips.csv), or NAME:FOLDER of a dataset
+    learners: str = "l3,finetune,joint,ncm,ridge"  #: which, by name, with commas; NAME@audio, NAME@visual: one modality
+    suite: str | None = None  #: a list of learners instead: all, avcil (its paper's table), l3-ablation
+    modality: str = "both"  #: both, audio, visual, or several with commas: every learner on each
+    sessions: str | None = None  #: 5: five equal sessions; 3,1,2: these numbers of classes; none: 5, or the benchmark's
+    memory: int | None = None  #: exemplars a learner may keep, in all; none: 100, or the benchmark's own
     seeds: str = "3"  #: 3: seeds 0, 1, 2; 4,7: these
-    orders: str | None = None  #: class orders, written like seeds, each run with every seed; none: one order a seed
+    orders: str | None = None  #: class orders, like seeds, each run with every seed; avcil-2023: the benchmark's own
     split: Literal["test", "val"] = "test"  #: clips that are asked; choose settings on val, never on test
+    validation: Literal["none", "current", "all-seen"] = "none"  #: clips that choose the epoch: of which classes
+    reference: str | None = None  #: learner all others are compared with; none: the best, found afterwards
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
+    read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: one in OUT/features for each encoder
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
+    workers: int | None = None  #: processes that learn side by side; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
         from harkback.harness import BenchSettings, bench
+        from harkback.modality import MODALITIES
 
-        dataset, encoder = _dataset(self.data), self.encoding.opened(settings)
+        modalities = names(self.modality, "--modality")
+        for wrong in set(modalities) - set(MODALITIES):
+            raise HarkbackError(
+                f'there is no modality "{wrong}"', where="--modality", mend=f"use {', '.join(MODALITIES)}"
+            )
+        dataset = _dataset(self.data, self.read_pickle)
         chosen = BenchSettings(
-            learners=_names(self.learners),
-            sessions=_numbers(self.sessions, "--sessions"),
-            memory=_at_least_none(self.memory, "--memory"),
-            seeds=_counted(self.seeds, "--seeds"),
-            orders=() if self.orders is None else _counted(self.orders, "--orders"),
+            learners=names(self.learners, "--learners"),
+            suite=self.suite,
+            modalities=modalities,  # type: ignore[arg-type]
+            sessions=() if self.sessions is None else numbers(self.sessions, "--sessions"),
+            memory=None if self.memory is None else at_least_none(self.memory, "--memory"),
+            seeds=counted(self.seeds, "--seeds"),
+            orders=() if self.orders is None else class_orders(self.orders),
             split=self.split,
-            settings={name: settings[name] for name in _names(self.learners) if name in settings},
+            validation=self.validation,
+            reference=self.reference,
+            settings=dict(settings),
         )
+        chosen.contestants()  # A name that is wrong is told before hours of encoding.
+        encoder = self.encoding.opened_for(dataset, settings)
+        workers = None if self.workers is None else at_least_none(self.workers, "--workers")
         out = self.out or RUNS / dataset.name
-        _conclude(bench(dataset, encoder, chosen, out, self.store), self.json)
+        _conclude(bench(dataset, encoder, chosen, out, self.store, workers=workers), self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +132,39 @@ class DemoCommand:
             raise HarkbackError("a demo needs two classes", where="--classes", mend="ask for 2 to 24")
         dataset = DATASETS.load("demo")(self.out / f"clips-{self.classes}", classes=self.classes)
         chosen = BenchSettings(
-            sessions=_numbers(self.sessions, "--sessions"),
-            memory=_at_least_none(self.memory, "--memory"),
-            seeds=_counted(self.seeds, "--seeds"),
+            sessions=numbers(self.sessions, "--sessions"),
+            memory=at_least_none(self.memory, "--memory"),
+            seeds=counted(self.seeds, "--seeds"),
         )
-        _conclude(bench(dataset, Encoding().opened({}), chosen, self.out), self.json)
+        _conclude(bench(dataset, Encoding().opened({}), chosen, self.out, workers=None), self.json)
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractCommand:
     """Encode clips into a store, once: everything after that asks the store."""
 
-    data: Positional[str]  #: folder of clips, or a dataset's name
+    data: Positional[str]  #: folder of clips, or NAME:FOLDER of a dataset
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
+    read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: in harkback-runs/NAME/features, where bench looks
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
-        from harkback.extract import extract
+        from harkback.material import extracted, spec_of
         from harkback.store import usual_store
 
-        dataset, encoder = _dataset(self.data), self.encoding.opened(settings)
-        workers = None if self.workers is None else _at_least_none(self.workers, "--workers")
+        dataset = _dataset(self.data, self.read_pickle)
+        encoder = self.encoding.opened_for(dataset, settings)
+        workers = None if self.workers is None else at_least_none(self.workers, "--workers")
         clips = [clip for split in dataset.splits.values() for clip in split]
-        store = self.store or usual_store(RUNS / dataset.name, encoder.spec)
-        done = extract(clips, encoder, store, workers=workers)
+        spec = spec_of(dataset, encoder)
+        store = self.store or usual_store(RUNS / dataset.name, spec)
+        done = extracted(dataset, clips, encoder, store, workers=workers)
         skips = [*dataset.skips, *done.skips]
         result = {
             "dataset": dataset.name,
-            "encoder": encoder.spec.name,
+            "encoder": spec.name,
             "store": str(store),
             "clips": len(done.clips),
             "encoded": done.encoded,
@@ -150,10 +186,11 @@ class ReportCommand:
     """Make a bench's report again from its log."""
 
     out: Positional[Path]  #: folder that a bench wrote
+    reference: str | None = None  #: learner all others are compared with; none: the bench's, or the best
     json: bool = False  #: print the numbers as JSON
 
     def run(self) -> None:
-        _report(self.out, self.json)
+        _report(self.out, self.json, self.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +271,10 @@ def _with_settings(
         if hasattr(entries.load(entry), "Settings")
     }
     found = {entry: settings for entry, settings in found.items() if dataclasses.fields(settings)}
-    names = {entry: entry.replace("-", "_") for entry in found}
+    fields = {entry: entry.replace("-", "_") for entry in found}
     settings = dataclasses.make_dataclass(
         "Settings",
-        [(names[entry], of, field(default_factory=of)) for entry, of in found.items()],
+        [(fields[entry], of, field(default_factory=of)) for entry, of in found.items()],
         frozen=True,
     )
     flat = arg(name="")
@@ -246,7 +283,7 @@ def _with_settings(
     )
     both.__doc__ = kind.__doc__
     parsed = _parsed(both, name, args)
-    return parsed.command, {entry: getattr(parsed.settings, names[entry]) for entry in found}
+    return parsed.command, {entry: getattr(parsed.settings, fields[entry]) for entry in found}
 
 
 def _parsed(kind: type[Any], name: str, args: list[str]) -> Any:
@@ -273,10 +310,10 @@ def _overview() -> str:
     )
 
 
-def _dataset(source: str) -> Dataset:
+def _dataset(source: str, read_pickle: bool) -> Dataset:
     from harkback.datasets import open_dataset
 
-    return open_dataset(source)
+    return open_dataset(source, read_pickle=read_pickle)
 
 
 def _conclude(finished: Bench, as_json: bool) -> None:
@@ -286,46 +323,15 @@ def _conclude(finished: Bench, as_json: bool) -> None:
     _report(finished.out, as_json)
 
 
-def _report(out: Path, as_json: bool) -> None:
+def _report(out: Path, as_json: bool, reference: str | None = None) -> None:
     from harkback.report import markdown, summary, write_report
 
-    written = write_report(out)
-    print(json.dumps(summary(out), ensure_ascii=False) if as_json else markdown(out))
+    written = write_report(out, reference)
+    print(json.dumps(summary(out, reference), ensure_ascii=False) if as_json else markdown(out, reference))
     for path in written:
         _say(f"wrote {path}")
     if not any(path.suffix == ".html" for path in written):
         _say('for the report as a page with pictures: pip install "harkback[report]"')
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise HarkbackError("names no learner", where="--learners", mend="like l3,finetune,joint")
-    return names
-
-
-def _numbers(text: str, flag: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise HarkbackError(
-            f'"{text}" is not a number, or numbers with commas', where=flag, mend="like 5 or 3,1,2"
-        ) from None
-
-
-def _counted(text: str, flag: str) -> tuple[int, ...]:
-    """``3`` -> 0, 1, 2; ``4,7`` -> 4, 7."""
-    numbers = _numbers(text, flag)
-    found = tuple(range(numbers[0])) if len(numbers) == 1 else tuple(dict.fromkeys(numbers))
-    if not found or min(found) < 0:
-        raise HarkbackError(f'"{text}" asks for none', where=flag, mend="give a number of at least 1, or 0,1,2")
-    return found
-
-
-def _at_least_none(number: int, flag: str) -> int:
-    if number < 0:
-        raise HarkbackError(f"{number} is negative", where=flag, mend="give 0 or more")
-    return number
 
 
 def _say(line: str) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,10 +21,12 @@ from harkback.encoders import Encoder
 from harkback.features import FeatureRows, Features, join, none_of
 from harkback.media import Media, MediaError, Picture, read
 from harkback.store import FeatureStore
+from harkback.workers import cores, team
 
 SHARD = 64  #: clips a shard, and so the most that a kill can lose
 BATCH = 8  #: clips that an encoder with a device is given at once
 AHEAD = 4  #: clips a worker may be ahead of the writing
+PRELOAD = ("harkback.extract", "harkback.encoders.signal", "harkback.pictures")  #: loaded once for all workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int
     keys, unreadable = _keys(clips, store)
     todo = {key: clip for clip, key in keys if key not in store.places and key not in store.failures}
     with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False, disable=not todo) as bar:
-        passing = _fill(store, todo, encoder, _cores() if workers is None else workers, bar)
+        passing = _fill(store, todo, encoder, cores() if workers is None else workers, bar)
     good = [(clip, key) for clip, key in keys if key in store.places]
     why = {**store.failures, **passing}
     bad = [Skip(clip.id, clip.path, why[key]) for clip, key in keys if key in why]
@@ -82,10 +79,6 @@ def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int
     )
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _keys(clips: Sequence[Clip], store: FeatureStore) -> tuple[list[tuple[Clip, str]], list[Skip]]:
     def key(clip: Clip) -> tuple[Clip, str] | Skip:
         try:
@@ -93,7 +86,7 @@ def _keys(clips: Sequence[Clip], store: FeatureStore) -> tuple[list[tuple[Clip, 
         except OSError as error:
             return Skip(clip.id, clip.path, error.strerror or str(error))
 
-    with ThreadPoolExecutor(min(8, _cores() + 2)) as pool:
+    with ThreadPoolExecutor(min(8, cores() + 2)) as pool:
         found = list(tqdm(pool.map(key, clips), total=len(clips), desc="hashing", unit="clip", leave=False, delay=1))
     return [f for f in found if not isinstance(f, Skip)], [f for f in found if isinstance(f, Skip)]
 
@@ -204,54 +197,30 @@ def _in_order(work: Callable[[Clip], Outcome], clips: Sequence[Clip], workers: i
         yield from map(work, clips)
         return
     waiting = deque(clips)
-    running: deque[tuple[Clip, Future[Outcome]]] = deque()
-    pool = _pool(workers)
-    try:
-        while waiting or running:
-            try:
-                while waiting and len(running) < AHEAD * workers:
-                    running.append((waiting[0], pool.submit(work, waiting[0])))
-                    waiting.popleft()
-                outcome = running[0][1].result()
-                running.popleft()
-            except BrokenProcessPool:
-                # It may have been any clip in flight. The first is tried alone; the others again, together.
-                pool.shutdown(wait=False, cancel_futures=True)
-                waiting.extendleft(reversed([clip for clip, _ in running]))
-                running.clear()
-                outcome = _alone(work, waiting.popleft())
-                pool = _pool(workers)
-            yield outcome
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    while waiting:
+        broken = False
+        with team(workers, PRELOAD) as pool:
+            running: deque[tuple[Clip, Future[Outcome]]] = deque()
+            while (waiting or running) and not broken:
+                try:
+                    while waiting and len(running) < AHEAD * workers:
+                        running.append((waiting[0], pool.submit(work, waiting[0])))
+                        waiting.popleft()
+                    outcome = running[0][1].result()
+                    running.popleft()
+                except BrokenProcessPool:
+                    broken = True
+                else:
+                    yield outcome
+        if broken:
+            # It may have been any clip in flight. The first is tried alone; the others again, together.
+            waiting.extendleft(reversed([clip for clip, _ in running]))
+            yield _alone(work, waiting.popleft())
 
 
 def _alone(work: Callable[[Clip], Outcome], clip: Clip) -> Outcome:
-    with _pool(1) as pool:
+    with team(1, PRELOAD) as pool:
         try:
             return pool.submit(work, clip).result()
         except BrokenProcessPool:
             return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["harkback.extract", "harkback.encoders.signal", "harkback.pictures"])
-    else:
-        context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
-    torch.set_num_threads(1)  # One clip a core.
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # A worker whose parent was killed would wait for work for ever.
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _die_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

@@ -1,74 +1,74 @@
-"""The bench: every learner on the same streams -> the prediction log, resumable after any kill."""
+"""The bench: every contestant on the same streams -> the prediction log, resumable after any kill."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal
 
-import torch
 from tqdm import tqdm
 
 import harkback
-from harkback.clips import Clip, Skip
-from harkback.datasets import Dataset
-from harkback.encoders import Encoder
+from harkback.contestants import Contestant, code_of, entered, suite
+from harkback.course import Course
+from harkback.datasets import Benchmark, BenchProtocol, Dataset
+from harkback.encoders import Encoder, EncoderSpec
 from harkback.errors import HarkbackError
-from harkback.extract import Extraction, extract
-from harkback.features import Rows
 from harkback.files import fingerprint, write_json
-from harkback.learners.base import Learner, Looks
-from harkback.log import Run, truth_columns
-from harkback.looks import pictures_of
-from harkback.registry import LEARNERS
+from harkback.log import Run
+from harkback.material import Material, Validation, prepare, spec_of
+from harkback.modality import Modality
 from harkback.store import usual_store
-from harkback.stream import Stream, cut, shuffled
+from harkback.stream import cut, shuffled
+from harkback.workers import cores, team
 
-#: The rooms whose code decides results; with the learner's own module they are part of a run's identity.
-DECIDING = ("attention", "distill", "features", "memory", "network", "pooling", "state", "stream", "training")
+Order = int | str  #: a number: the classes shuffled so; a name: the protocol's own order
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """What is measured."""
+    """What is measured. Where a benchmark has a protocol of its own, that decides what is left open here."""
 
-    learners: tuple[str, ...] = ("l3", "finetune", "joint", "ncm", "ridge")
-    sessions: tuple[int, ...] = (5,)  #: one number: that many equal sessions; several: their sizes in classes
-    memory: int = 100  #: exemplars in all
+    learners: tuple[str, ...] = ("l3", "finetune", "joint", "ncm", "ridge")  #: see `contestants.entered`
+    suite: str | None = None  #: a list of learners by name, instead: all, avcil, l3-ablation
+    modalities: tuple[Modality, ...] = ("both",)  #: each learner is run on each
+    sessions: tuple[int, ...] = ()  #: one number: that many equal sessions; several: their sizes; none: 5 equal ones
+    memory: int | None = None  #: exemplars in all; none: 100
     seeds: tuple[int, ...] = (0, 1, 2)
-    orders: tuple[int, ...] = ()  #: class orders, each run with every seed; none: seed s runs on class order s
+    orders: tuple[Order, ...] = ()  #: class orders, each run with every seed; none: seed s runs on class order s
     split: Literal["test", "val"] = "test"  #: the split that is asked; choose settings on val, never on test
+    validation: Validation = "none"  #: clips that choose the epoch: none, of the session's classes, of all classes seen
+    reference: str | None = None  #: whom all others are compared with; none: the best, which is chosen afterwards
     settings: dict[str, Any] = field(default_factory=dict)  #: learner -> its settings, where not the defaults
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """(seed, order) of each run."""
-        return [(s, o) for o in self.orders for s in self.seeds] if self.orders else [(s, s) for s in self.seeds]
+    def contestants(self) -> tuple[Contestant, ...]:
+        names = self.learners if self.suite is None else suite(self.suite)
+        found = entered(names, self.modalities, self.settings)
+        if self.reference is not None and self.reference not in {each.name for each in found}:
+            known = ", ".join(each.name for each in found)
+            raise HarkbackError(f'"{self.reference}" takes no part', where="--reference", mend=f"choose from {known}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """Clips that can be learnt and asked: every class has both, and no test clip stands among the training clips."""
+class Plan:
+    """What the settings come to for this dataset."""
 
-    name: str
-    train: Rows
-    train_labels: tuple[str, ...]
-    test: Rows
-    test_clips: tuple[Clip, ...]
-    skips: tuple[Skip, ...]
-    identity: str  #: of all contents and labels
-    extraction: Extraction
+    protocol: BenchProtocol | None
+    sizes: tuple[int, ...]  #: of the sessions, in classes
+    memory: int
+    pairs: tuple[tuple[int, Order], ...]  #: (seed, class order) of each run
+    changed: tuple[str, ...]  #: where this is not the protocol
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self.train_labels)))
-
-    @property
-    def test_labels(self) -> list[str]:
-        return [str(clip.label) for clip in self.test_clips]
+    def order(self, material: Material, order: Order) -> tuple[str, ...]:
+        """Class names in the order they come."""
+        if isinstance(order, int):
+            return shuffled(material.classes, order)
+        assert self.protocol is not None
+        return tuple(name for name in self.protocol.order if name in material.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,181 +83,189 @@ class Bench:
     runs: tuple[Run, ...]
 
 
-def prepare(dataset: Dataset, encoder: Encoder, store: Path, split: Literal["test", "val"] = "test") -> Material:
-    """Encode the dataset's clips and leave out, by name, what cannot be measured honestly."""
-    train, asked = _enough(dataset, split)
-    extraction = extract([*train, *asked], encoder, store)
-    skips = [*dataset.skips, *extraction.skips]
-    training = {clip.id for clip in train}
-    rows: dict[bool, list[int]] = {True: [], False: []}
-    first: dict[str, Clip] = {}
-    for row, (clip, key) in enumerate(zip(extraction.clips, extraction.keys, strict=True)):
-        same = first.setdefault(key, clip)
-        if same is clip:
-            rows[clip.id in training].append(row)
-            continue
-        other = f', which is labelled "{same.label}"' if same.label != clip.label else ""
-        skips.append(Skip(clip.id, clip.path, f"has the same content as {same.id}{other}"))
-    counts = {is_train: _by_label(extraction.clips, rows[is_train]) for is_train in rows}
-    usable = counts[True].keys() & counts[False].keys()
-    for name in sorted((counts[True].keys() | counts[False].keys()) - usable):
-        some = counts[True].get(name) or counts[False][name]
-        why = "to ask" if name in counts[True] else "to learn from"
-        skips += [Skip(c.id, c.path, f'class "{name}" is left out: it has no clip {why}') for c in some]
-    if len(usable) < 2:
-        raise _too_few(dataset, len(usable), skips)
-    clips = extraction.clips
-    kept = {is_train: [row for row in rows[is_train] if clips[row].label in usable] for is_train in rows}
-    return Material(
-        dataset.name,
-        Rows(extraction.features, torch.tensor(kept[True])),
-        tuple(str(clips[row].label) for row in kept[True]),
-        Rows(extraction.features, torch.tensor(kept[False])),
-        tuple(clips[row] for row in kept[False]),
-        tuple(skips),
-        fingerprint([[extraction.keys[row], clips[row].label] for is_train in (True, False) for row in kept[is_train]]),
-        extraction,
-    )
+def planned(dataset: Dataset, material: Material, settings: BenchSettings) -> Plan:
+    """Fill in what the settings leave open, from the dataset's protocol if it has one."""
+    protocol = dataset.protocol if isinstance(dataset, Benchmark) else None
+    if protocol is None:
+        named = [order for order in settings.orders if isinstance(order, str)]
+        if named:
+            raise HarkbackError(
+                f'there is no class order "{named[0]}"', where="--orders", mend="give a number of orders"
+            )
+        orders, memory, sizes = settings.orders, 100, cut(len(material.classes), settings.sessions or (5,))
+    else:
+        orders, memory = settings.orders or (protocol.name,), protocol.memory
+        wrong = [order for order in orders if isinstance(order, str) and order != protocol.name]
+        if wrong:
+            raise HarkbackError(f'there is no class order "{wrong[0]}"', where="--orders", mend=f"use {protocol.name}")
+        sizes = cut(len(material.classes), settings.sessions) if settings.sessions else _present(protocol, material)
+    memory = memory if settings.memory is None else settings.memory
+    changes = () if protocol is None else _changes(protocol, material, sizes, memory, orders)
+    return Plan(protocol, sizes, memory, pairs(settings.seeds, orders), changes)
 
 
-def _enough(dataset: Dataset, split: str) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """The clips to learn from and to ask; an error now, not after hours of encoding, if they cannot make a bench."""
-    splits = dataset.splits
-    train, asked = splits.get("train", ()), splits.get(split, ())
-    for name, found in (("train", train), (split, asked)):
-        if not found:
-            raise HarkbackError(f'there are no clips in split "{name}"', where=dataset.name, mend="add some")
-    both = {clip.label for clip in train} & {clip.label for clip in asked}
-    if len(both) < 2:
-        raise _too_few(dataset, len(both), dataset.skips)
-    return train, asked
+def pairs(seeds: Sequence[int], orders: Sequence[Order]) -> tuple[tuple[int, Order], ...]:
+    """(seed, class order) of each run."""
+    return tuple((s, o) for o in orders for s in seeds) or tuple((s, s) for s in seeds)
 
 
-def _too_few(dataset: Dataset, count: int, skips: Sequence[Skip]) -> HarkbackError:
-    left_out = f"; {len(skips)} clips were left out, the first, {skips[0].id}: {skips[0].reason}" if skips else ""
-    return HarkbackError(
-        f"a bench needs two classes with clips to learn from and to ask, and there are {count}{left_out}",
-        where=dataset.name,
-        mend="add a folder of clips for another class, with at least two clips in each",
-    )
+def _present(protocol: BenchProtocol, material: Material) -> tuple[int, ...]:
+    """The protocol's sessions, less the classes of which no clip is there."""
+    sizes, start = [], 0
+    for size in protocol.sessions:
+        sizes.append(sum(name in material.classes for name in protocol.order[start : start + size]))
+        start += size
+    return tuple(size for size in sizes if size)
 
 
-def _by_label(clips: Sequence[Clip], rows: Sequence[int]) -> dict[str, list[Clip]]:
-    found: dict[str, list[Clip]] = {}
-    for row in rows:
-        found.setdefault(str(clips[row].label), []).append(clips[row])
-    return found
+def _changes(
+    protocol: BenchProtocol, material: Material, sizes: tuple[int, ...], memory: int, orders: Sequence[Order]
+) -> tuple[str, ...]:
+    found = []
+    if len(material.classes) != len(protocol.order):
+        found.append(f"{len(material.classes)} classes of {len(protocol.order)}")
+    if sizes != protocol.sessions:
+        found.append(f"sessions of {', '.join(map(str, sizes))} classes")
+    if memory != protocol.memory:
+        found.append(f"a memory of {memory} instead of {protocol.memory}")
+    if tuple(orders) != (protocol.name,):
+        found.append(f"class orders {', '.join(map(str, orders))}")
+    missing = sum("is not in the folder" in skip.reason for skip in material.skips)
+    if missing:
+        found.append(f"{missing} clips missing")
+    return tuple(found)
 
 
-def bench(dataset: Dataset, encoder: Encoder, settings: BenchSettings, out: Path, store: Path | None = None) -> Bench:
-    """Run every learner on every seed and class order. What ``out`` already holds of this very bench is not redone."""
-    kinds = {name: LEARNERS.load(name) for name in settings.learners}
-    material = prepare(dataset, encoder, store or usual_store(out, encoder.spec), settings.split)
-    sizes = cut(len(material.classes), settings.sessions)
-    runs: list[Run] = []
-    pairs = settings.pairs()
-    with tqdm(total=len(pairs) * len(kinds) * len(sizes), desc="learning", unit="session", leave=False) as bar:
-        for seed, order in pairs:
-            for name, kind in kinds.items():
-                bar.set_postfix_str(f"{name}, seed {seed}")
-                chosen = settings.settings.get(name) or kind.Settings()
-                learner = kind(chosen, memory=settings.memory, seed=seed)
-                identity = [material.identity, encoder.spec.key, sizes, settings.memory, name, asdict(chosen)]
-                key = fingerprint(*identity, seed, order, _code(kind))
-                run = Run(out / "runs" / f"{name}-{seed}-{order}-{key}", name, seed, order)
-                with_pictures = (seed, order) == pairs[0]
-                _run(learner, material, shuffled(material.classes, order), sizes, run, with_pictures, bar)
-                runs.append(run)
-    finished = Bench(out, settings, material, encoder.spec.name, sizes, tuple(runs))
-    write_json(out / "bench.json", _facts(finished, encoder))
+def bench(
+    dataset: Dataset,
+    encoder: Encoder | None,
+    settings: BenchSettings,
+    out: Path,
+    store: Path | None = None,
+    *,
+    workers: int | None = 0,
+) -> Bench:
+    """Run every contestant on every seed and class order. What ``out`` already holds of this very bench is not redone.
+
+    encoder: None for a dataset that comes as features; workers: processes that learn side by side; None: one a core;
+    0: this process.
+    """
+    contestants = settings.contestants()
+    spec = spec_of(dataset, encoder)
+    material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation)
+    plan = planned(dataset, material, settings)
+    by_training: dict[str, list[Contestant]] = {}
+    for contestant in contestants:
+        by_training.setdefault(contestant.training, []).append(contestant)
+    courses = []
+    for seed, order in plan.pairs:
+        for alike in by_training.values():
+            runs = tuple(_run_of(each, seed, order, plan, material, spec, settings, out) for each in alike)
+            pictured = (seed, order) == plan.pairs[0]
+            names = plan.order(material, order)
+            courses.append(
+                Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured)
+            )
+    _take(courses, material, cores() if workers is None else workers)
+    by_name = {(run.learner, run.seed, run.order): run for course in courses for run in course.runs}
+    runs = tuple(by_name[each.name, seed, order] for seed, order in plan.pairs for each in contestants)
+    finished = Bench(out, settings, material, spec.name, plan.sizes, runs)
+    write_json(out / "bench.json", _facts(finished, spec, plan, contestants))
     return finished
 
 
-def _run(
-    learner: Learner[Any],
+def _run_of(
+    contestant: Contestant,
+    seed: int,
+    order: Order,
+    plan: Plan,
     material: Material,
-    order: tuple[str, ...],
-    sizes: tuple[int, ...],
-    run: Run,
-    with_pictures: bool,
-    bar: tqdm[Any],
+    spec: EncoderSpec,
+    settings: BenchSettings,
+    out: Path,
+) -> Run:
+    """The contestant's place in the log: named by everything that decides the result."""
+    learnt = [contestant.method, asdict(contestant.settings), contestant.modality, settings.validation]
+    key = fingerprint(
+        material.identity, spec.key, plan.order(material, order), plan.sizes, plan.memory, *learnt, seed,
+        code_of(contestant.kind),
+    )  # fmt: skip
+    return Run(out / "runs" / f"{contestant.name}-{seed}-{order}-{key}", contestant.name, seed, order)
+
+
+def _take(courses: Sequence[Course], material: Material, workers: int) -> None:
+    """Take all courses, in this process or in others side by side."""
+    total = sum(len(course.sizes) for course in courses)
+    todo = [course for course in courses if course.done() < len(course.sizes)]
+    with tqdm(total=total, desc="learning", unit="session", leave=False) as bar:
+        if workers < 2 or len(todo) < 2:
+            for course in courses:
+                bar.set_postfix_str(f"{course.contestants[0].name}, seed {course.seed}")
+                course.take(material, bar.update)
+        else:
+            _side_by_side(todo, courses, material, min(workers, len(todo)), bar)
+
+
+def _side_by_side(
+    todo: Sequence[Course], courses: Sequence[Course], material: Material, workers: int, bar: tqdm[Any]
 ) -> None:
-    stream = Stream(material.train, material.train_labels, order, sizes)
-    done = run.done()
-    bar.update(done)
-    if done == len(stream):
-        return
-    if done:
-        learner.restore(run.state(done - 1))
-    labels = material.test_labels
-    for t in range(done, len(stream)):
-        began = perf_counter()
-        with stream.upto(t) if learner.cumulative else stream[t] as session:
-            learner.learn(session)
-            kept = _bytes_of(len(session.features), material) if learner.cumulative else 0
-        seconds = perf_counter() - began
-        rows = torch.tensor([row for row, label in enumerate(labels) if label in set(stream.seen(t))])
-        asked = Rows(material.test, rows)
-        scores = learner.scores(asked)
-        truth = truth_columns([labels[row] for row in rows.tolist()], learner.classes)
-        state = learner.state()
-        last = t == len(stream) - 1
-        if last and with_pictures and isinstance(learner, Looks):
-            run.write_looks(pictures_of(learner, material.test, material.test_clips, scores, truth, rows))
-        run.write(
-            t,
-            {"scores": scores, "rows": rows, "truth": truth},
-            {
-                "learner": run.learner,
-                "seed": run.seed,
-                "order": run.order,
-                "session": t,
-                "classes": list(learner.classes),
-                "sizes": list(sizes[: t + 1]),
-                "seconds": seconds,
-                "memory_bytes": kept + sum(array.nbytes for array in state.values()),
-            },
-            None if last else state,
-        )
-        bar.update()
+    threads = max(1, cores() // workers)
+    with team(workers, ["harkback.harness"], threads=threads, begin=_bring, given=material) as pool:
+        waiting: set[Future[None]] = {pool.submit(_take_one, course) for course in todo}
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
+            try:
+                for future in done:
+                    future.result()
+            except BrokenProcessPool:
+                raise HarkbackError(
+                    "a process that learnt was ended from outside, perhaps for want of memory",
+                    mend="run the same command with --workers 1: it goes on from there",
+                ) from None
+            # What is finished lies in the log, so that is where to look.
+            bar.update(sum(course.done() for course in courses) - bar.n)
 
 
-def _bytes_of(clips: int, material: Material) -> int:
-    """What a learner that wants every clip again must keep of them: its tokens, in half precision."""
-    shape = material.train.shape
-    return clips * 2 * (shape.audio_tokens * shape.audio_dim + shape.frames * shape.patches * shape.visual_dim)
+_material: Material | None = None  #: in a worker: what it learns from
 
 
-def _code(kind: type[Any]) -> str:
-    """The code that decides a learner's results: a run made by other code is another run."""
-    root = Path(harkback.__file__).parent
-    files = [root / f"{room}.py" for room in DECIDING] + [root / "learners" / "base.py", Path(inspect.getfile(kind))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+def _bring(material: Material) -> None:
+    global _material
+    _material = material
 
 
-def _facts(bench: Bench, encoder: Encoder) -> dict[str, Any]:
-    material = bench.material
+def _take_one(course: Course) -> None:
+    assert _material is not None
+    course.take(_material, lambda finished: finished)  # The parent reads the log.
+
+
+def _facts(bench: Bench, spec: EncoderSpec, plan: Plan, contestants: Sequence[Contestant]) -> dict[str, Any]:
+    material, settings = bench.material, bench.settings
+    by_name = {contestant.name: contestant for contestant in contestants}
     return {
         "harkback": harkback.__version__,
         "dataset": material.name,
-        "encoder": encoder.spec.facts(),
+        "encoder": spec.facts(),
+        "protocol": plan.protocol and {"name": plan.protocol.name, "changed": list(plan.changed)},
         "sessions": list(bench.sizes),
-        "memory": bench.settings.memory,
-        "asked": bench.settings.split,
+        "memory": plan.memory,
+        "asked": settings.split,
+        "validation": settings.validation,
+        "reference": settings.reference,
         "training_clips": len(material.train),
+        "validation_clips": len(material.validation.labels),
         "test_clips": [{"id": clip.id, "label": clip.label} for clip in material.test_clips],
         "skips": [{"id": skip.id, "reason": skip.reason} for skip in material.skips],
-        "settings": {
-            name: asdict(bench.settings.settings.get(name) or LEARNERS.load(name).Settings())
-            for name in bench.settings.learners
-        },
+        "settings": {contestant.name: asdict(contestant.settings) for contestant in contestants},
         "runs": [
             {
                 "folder": run.folder.name,
                 "learner": run.learner,
+                "method": by_name[run.learner].method,
+                "modality": by_name[run.learner].modality,
                 "seed": run.seed,
                 "order": run.order,
-                "cumulative": LEARNERS.load(run.learner).cumulative,
+                "cumulative": by_name[run.learner].kind.cumulative,
             }
             for run in bench.runs
         ],

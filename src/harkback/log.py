@@ -23,13 +23,14 @@ class Run:
 
     ``session-00.safetensors``: ``scores`` (clips, classes) float32, ``rows`` (clips,) which test clips, ``truth``
     (clips,) their columns. ``session-00.json``, written last: ``classes`` (the columns), ``sizes`` (classes of each
-    session so far), ``seconds``, ``memory_bytes``. A session without its JSON was never finished.
+    session so far), ``seconds``, ``memory_bytes``, ``trained_parameters``, ``losses`` (of each epoch). A session
+    without its JSON was never finished.
     """
 
     folder: Path
     learner: str
     seed: int
-    order: int
+    order: int | str  #: a number: the classes shuffled so; a name: a protocol's own order
 
     def done(self) -> int:
         """How many sessions are finished."""

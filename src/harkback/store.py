@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ class FeatureStore:
     _new_sources: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     _shards: dict[str, State] = field(default_factory=dict)
     _next: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: where everything lies, without the maps, which it opens for itself."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"_shards": {}}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
 
     @classmethod
     def open(cls, root: Path, spec: EncoderSpec) -> FeatureStore:

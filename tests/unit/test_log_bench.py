@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from fakes import Fake, Listed, same_state, small, tone
-from harkback import harness
+from harkback import harness, material
 from harkback.clips import Clip, Skip
 from harkback.datasets.folder import Folder
 from harkback.errors import HarkbackError
 from harkback.extract import extract
-from harkback.harness import Bench, BenchSettings, bench, prepare
+from harkback.harness import Bench, BenchSettings, bench, pairs
+from harkback.material import prepare
 from harkback.learners.base import Learner
 from harkback.learners.ncm import NCM
 from harkback.log import Run, truth_columns
@@ -30,7 +31,7 @@ LEARNER_NAMES = ("ncm", "ridge", "finetune", "joint", "l3")
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "extract", partial(extract, workers=0))
+    monkeypatch.setattr(material, "extract", partial(extract, workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +214,8 @@ def test_another_clip_is_another_run(clips: Path, tmp_path: Path) -> None:
 
 
 def test_seeds_and_orders() -> None:
-    assert BenchSettings(seeds=(0, 2)).pairs() == [(0, 0), (2, 2)]
-    assert BenchSettings(seeds=(0, 1), orders=(5, 6)).pairs() == [(0, 5), (1, 5), (0, 6), (1, 6)]
+    assert pairs((0, 2), ()) == ((0, 0), (2, 2))
+    assert pairs((0, 1), (5, "own")) == ((0, 5), (1, 5), (0, "own"), (1, "own"))
 
 
 def test_joint_is_handed_everything_and_the_others_are_not(

@@ -63,8 +63,8 @@ def test_tokens_are_measured_where_they_are_there() -> None:
     rows = without(random_features(READ + 30, 3), sound=[0, 5, 129], picture=[1, 5, 140])
     made = network(rows)
     for standard, tokens, there in (
-        (made.audio_standard, rows.audio, rows.heard),
-        (made.visual_standard, rows.visual, rows.seen),
+        (made.body.audio_standard, rows.audio, rows.heard),
+        (made.body.visual_standard, rows.visual, rows.seen),
     ):
         flat = tokens[there].double().flatten(0, -2).numpy()
         np.testing.assert_allclose(standard.mean.numpy(), flat.mean(0), rtol=1e-4, atol=1e-6)
@@ -73,10 +73,10 @@ def test_tokens_are_measured_where_they_are_there() -> None:
 
 def test_the_measure_is_the_first_sessions_for_ever() -> None:
     made = network()
-    mean = made.visual_standard.mean.clone()
+    mean = made.body.visual_standard.mean.clone()
     moved = random_features(9, 5)
     made.ready(replace(moved, visual=moved.visual + 10), 4, seeded())
-    assert torch.equal(mean, made.visual_standard.mean)
+    assert torch.equal(mean, made.body.visual_standard.mean)
 
 
 def test_a_channel_that_never_moved_is_not_blown_up() -> None:
@@ -112,17 +112,6 @@ def test_what_is_missing_is_zero_and_is_not_read(guide: str) -> None:
     assert close(part.audio[1], whole.audio[1])
     assert close(part.audio[3], whole.audio[3])
     assert close(part.fused[3], whole.fused[3])
-
-
-@pytest.mark.parametrize("modality", ["audio", "visual"])
-def test_one_modality_is_as_if_the_other_were_not_there(modality: str) -> None:
-    rows = random_features(5, 2)
-    made = network(modality=modality)
-    gone = without(rows, **{"picture" if modality == "audio" else "sound": range(5)})
-    assert torch.equal(made.ask(rows).logits, made.ask(gone).logits)
-    other = random_features(5, 7)
-    mixed = replace(rows, visual=other.visual) if modality == "audio" else replace(rows, audio=other.audio)
-    assert close(made.ask(rows).logits, made.ask(mixed).logits)
 
 
 def test_an_unguided_look_is_the_mean_of_the_patches() -> None:

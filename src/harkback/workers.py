@@ -1,0 +1,61 @@
+"""Processes that work beside this one, and end with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def team(
+    count: int, preload: Sequence[str], *, threads: int = 1, begin: Callable[..., None] | None = None, given: Any = None
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes for the length of a ``with`` block. Left by an exception, what they do is broken off.
+
+    preload: modules that are loaded once for all of them; threads: of torch, in each; begin: called in each with
+    ``given``, before any work.
+    """
+    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context: Any = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(preload))
+    else:
+        context = multiprocessing.get_context("spawn")
+    stop, stopper = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads, stop, begin, given))
+    try:
+        yield pool
+        pool.shutdown(wait=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        stopper.close()
+        stop.close()
+
+
+def _begin(threads: int, stop: Connection, begin: Callable[..., None] | None, given: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # A worker whose parent was killed would wait for work for ever.
+        threading.Thread(target=_die_with, args=(parent.sentinel, stop), daemon=True).start()
+    if begin is not None:
+        begin(given)
+
+
+def _die_with(*others: Any) -> None:
+    wait(others)
+    os._exit(1)
