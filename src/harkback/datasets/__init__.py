@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harkback.clips import Clip, Skip
 from harkback.errors import HarkbackError
 from harkback.registry import DATASETS
+
+if TYPE_CHECKING:
+    from harkback.encoders import EncoderSpec
+    from harkback.extract import Extraction
 
 
 class Dataset(Protocol):
@@ -24,16 +29,59 @@ class Dataset(Protocol):
         ...
 
 
-def open_dataset(source: str) -> Dataset:
-    """A folder of clips by its path; a registered dataset as ``name:folder``, or ``name`` for the folder ``name``."""
+@dataclass(frozen=True, slots=True)
+class BenchProtocol:
+    """How a benchmark is run unless told otherwise."""
+
+    name: str  #: of the protocol, such as "avcil-2023"
+    order: tuple[str, ...]  #: class names in the order they come, whether or not clips of all of them are at hand
+    sessions: tuple[int, ...]  #: session sizes in classes; they add up to the number of names
+    memory: int  #: exemplars in all
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """A dataset with a protocol of its own."""
+
+    @property
+    def protocol(self) -> BenchProtocol: ...
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """A dataset that comes as features, not as media. Its clips have ids and labels, and nothing to look at."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What made the features, as the identity of a store."""
+        ...
+
+    def convert(self, clips: Sequence[Clip], root: Path) -> Extraction:
+        """Fill our store at ``root`` with what it lacks; stopped at any moment, it goes on from there."""
+        ...
+
+
+def open_dataset(source: str, *, read_pickle: bool = False) -> Dataset:
+    """A folder of clips by its path; a registered dataset as ``name:folder``, or ``name`` for the folder ``name``.
+
+    read_pickle: the user trusts the pickled files of a dataset that has some (a class with ``PICKLED = True``).
+    """
     name, colon, folder = source.partition(":")
     if name in DATASETS.names() and (colon or not Path(source).is_dir()):
-        dataset: Dataset = DATASETS.load(name)(Path(folder or name))
-        return dataset
+        return _made(DATASETS.load(name), Path(folder or name), read_pickle, source)
     if not Path(source).exists():
         known = ", ".join(DATASETS.names())
         raise HarkbackError(
             "no such folder", where=source, mend=f"give a folder of clips, or one of the datasets: {known}"
         )
-    opened: Dataset = DATASETS.load("folder")(Path(source))
-    return opened
+    return _made(DATASETS.load("folder"), Path(source), read_pickle, source)
+
+
+def _made(kind: type[Any], root: Path, read_pickle: bool, source: str) -> Dataset:
+    if getattr(kind, "PICKLED", False):
+        trusted: Dataset = kind(root, read_pickle=read_pickle)
+        return trusted
+    if read_pickle:
+        raise HarkbackError("holds no pickled files", where=source, mend="leave --read-pickle out")
+    dataset: Dataset = kind(root)
+    return dataset
