@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harkback.harness import Bench
 
 RUNS = Path("harkback-runs")
+SHOWN = 20  #: clips that are left out for one reason, up to which each is named
 
 #: The registries whose entries' settings are flags of a command.
 SETTINGS = {"LEARNERS": ("bench",), "ENCODERS": ("bench", "extract")}
@@ -153,6 +154,7 @@ class ExtractCommand:
     def run(self, settings: Mapping[str, Any]) -> None:
         from harkback.material import extracted, spec_of
         from harkback.store import usual_store
+        from harkback.wording import grouped
 
         dataset = _dataset(self.data, self.read_pickle)
         encoder = self.encoding.opened_for(dataset, settings)
@@ -175,8 +177,12 @@ class ExtractCommand:
             print(json.dumps(result, ensure_ascii=False))
         else:
             print(f"{len(done.clips)} clips in {store}, {done.encoded} of them tried now, in {done.seconds:.1f} s")
-        for skip in skips:
-            _say(f"left out: {skip.id}: {skip.reason}")
+        for reason, group in grouped([{"id": skip.id, "reason": skip.reason} for skip in skips]):
+            if len(group) > SHOWN:  # Of a benchmark tens of thousands may be missing.
+                _say(f"left out: {len(group)} clips, such as {group[0]['id']}: {reason}")
+                continue
+            for skip in group:
+                _say(f"left out: {skip['id']}: {skip['reason']}")
         if not done.clips:
             raise HarkbackError("none of the clips could be read", where=dataset.name, mend="see the reasons above")
 
@@ -324,10 +330,13 @@ def _conclude(finished: Bench, as_json: bool) -> None:
 
 
 def _report(out: Path, as_json: bool, reference: str | None = None) -> None:
-    from harkback.report import markdown, summary, write_report
+    from harkback.report import write_report
 
     written = write_report(out, reference)
-    print(json.dumps(summary(out, reference), ensure_ascii=False) if as_json else markdown(out, reference))
+    if as_json:
+        print(json.dumps(json.loads((out / "report.json").read_text("utf-8")), ensure_ascii=False))
+    else:
+        print((out / "report.md").read_text("utf-8"))
     for path in written:
         _say(f"wrote {path}")
     if not any(path.suffix == ".html" for path in written):

@@ -157,12 +157,14 @@ def bench(
     by_training: dict[str, list[Contestant]] = {}
     for contestant in contestants:
         by_training.setdefault(contestant.training, []).append(contestant)
+    codes = {contestant.method: code_of(contestant.kind) for contestant in contestants}
+    frame = [material.identity, spec.key, plan.sizes, plan.memory, settings.validation]
     courses = []
     for seed, order in plan.pairs:
+        names = plan.order(material, order)
         for alike in by_training.values():
-            runs = tuple(_run_of(each, seed, order, plan, material, spec, settings, out) for each in alike)
+            runs = tuple(_run(out, each, seed, order, [*frame, names, codes[each.method]]) for each in alike)
             pictured = (seed, order) == plan.pairs[0]
-            names = plan.order(material, order)
             courses.append(
                 Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured)
             )
@@ -174,23 +176,11 @@ def bench(
     return finished
 
 
-def _run_of(
-    contestant: Contestant,
-    seed: int,
-    order: Order,
-    plan: Plan,
-    material: Material,
-    spec: EncoderSpec,
-    settings: BenchSettings,
-    out: Path,
-) -> Run:
+def _run(out: Path, contestant: Contestant, seed: int, order: Order, frame: Sequence[Any]) -> Run:
     """The contestant's place in the log: named by everything that decides the result."""
-    learnt = [contestant.method, asdict(contestant.settings), contestant.modality, settings.validation]
-    key = fingerprint(
-        material.identity, spec.key, plan.order(material, order), plan.sizes, plan.memory, *learnt, seed,
-        code_of(contestant.kind),
-    )  # fmt: skip
-    return Run(out / "runs" / f"{contestant.name}-{seed}-{order}-{key}", contestant.name, seed, order)
+    own = [contestant.method, asdict(contestant.settings), contestant.modality]
+    folder = f"{contestant.name}-{seed}-{order}-{fingerprint(*frame, *own, seed)}"
+    return Run(out / "runs" / folder, contestant.name, seed, order)
 
 
 def _take(courses: Sequence[Course], material: Material, workers: int) -> None:

@@ -25,10 +25,17 @@ class Results:
     """All finished runs of one learner. Lists run over runs; what is averaged is averaged over runs."""
 
     learner: str
+    method: str | None  #: the registry's name; logs of old do not say
+    modality: str | None  #: both, audio or visual
     cumulative: bool  #: was handed every clip so far in each session: a ceiling, not a method
     runs: tuple[Run, ...]
     answers: tuple[list[Answered], ...]  #: [run][session]
     facts: tuple[list[dict[str, Any]], ...]  #: [run][session], as `Run` describes them
+
+    @property
+    def orders(self) -> list[int | str]:
+        """The class order of each run: the number of a shuffled one, or the name of a protocol's own."""
+        return [run.order for run in self.runs]
 
     def curves(self) -> Array:
         """A_t of each run. (runs, sessions)"""
@@ -41,9 +48,21 @@ class Results:
     def over_runs(self, metric: Callable[[Sequence[Answered]], float]) -> list[float]:
         return [metric(log) for log in self.answers]
 
+    def half_width(self, metric: Callable[[Sequence[Answered]], float]) -> float:
+        """Half the 95 % interval of the metric's mean over runs; see `metrics.spread`."""
+        return metrics.half_width(self.over_runs(metric), self.orders)
+
     def costs(self, fact: str) -> Array:
-        """A number of session-XX.json. (runs, sessions)"""
-        return np.array([[float(facts[fact]) for facts in run] for run in self.facts])
+        """A number of session-XX.json; NaN where the log does not say. (runs, sessions)"""
+        return np.array([[math.nan if facts.get(fact) is None else facts[fact] for facts in run] for run in self.facts])
+
+    def losses(self) -> list[list[float]]:
+        """Mean training loss of each epoch of each session of the first run that kept any. [session][epoch]"""
+        for run in self.facts:
+            kept = [[float(loss) for loss in facts.get("losses") or ()] for facts in run]
+            if any(kept):
+                return kept
+        return []
 
     def per_class(self) -> dict[str, float]:
         """Share right of each class after the last session, mean over runs, classes by name."""
@@ -89,11 +108,13 @@ def read(out: Path) -> Told:
             finished[run.learner].append(run)
         else:
             unfinished.append((run, run.done()))
-    cumulative = {entry["learner"] for entry in facts["runs"] if entry.get("cumulative", False)}
+    about = {entry["learner"]: entry for entry in reversed(facts["runs"])}
     learners = tuple(
         Results(
             name,
-            name in cumulative,
+            about[name].get("method"),
+            about[name].get("modality"),
+            bool(about[name].get("cumulative", False)),
             tuple(runs),
             tuple(run.answered() for run in runs),
             tuple([run.facts(t) for t in range(run.done())] for run in runs),
@@ -103,27 +124,46 @@ def read(out: Path) -> Told:
     return Told(facts, learners, tuple(unfinished))
 
 
+#: Accuracies by the name of their key in the JSON.
+ACCURACIES: dict[str, Callable[[Sequence[Answered]], float]] = {
+    "mean_accuracy": metrics.mean_accuracy,
+    "final_accuracy": metrics.final_accuracy,
+    "mean_accuracy_task_macro": metrics.mean_accuracy_task_macro,
+    "final_accuracy_task_macro": metrics.final_accuracy_task_macro,
+    "mean_accuracy_class_macro": metrics.mean_accuracy_class_macro,
+    "final_accuracy_class_macro": metrics.final_accuracy_class_macro,
+}
+FORGETTINGS: dict[str, Callable[[Array], float]] = {
+    "average_forgetting": metrics.average_forgetting,
+    "final_forgetting": metrics.final_forgetting,
+    "final_forgetting_pycil": metrics.final_forgetting_pycil,
+    "backward_transfer": metrics.backward_transfer,
+}
+
+
 def row(results: Results) -> dict[str, Any]:
     """One learner's numbers."""
-    means, finals = results.over_runs(metrics.mean_accuracy), results.over_runs(metrics.final_accuracy)
-    matrices, curves = results.matrices(), results.curves()
+    matrices, curves, seconds = results.matrices(), results.curves(), results.costs("seconds")
+    asked = [len(log[-1].rows) for log in results.answers]
     numbers = {
-        "mean_accuracy": average(means),
-        "ci95": metrics.half_width(means),
-        "final_accuracy": average(finals),
-        "final_ci95": metrics.half_width(finals),
-        "average_forgetting": average([metrics.average_forgetting(matrix) for matrix in matrices]),
-        "final_forgetting": average([metrics.final_forgetting(matrix) for matrix in matrices]),
-        "backward_transfer": average([metrics.backward_transfer(matrix) for matrix in matrices]),
-        "seconds": average([run.sum() for run in results.costs("seconds")]),
+        **{key: average(results.over_runs(metric)) for key, metric in ACCURACIES.items()},
+        "ci95": results.half_width(metrics.mean_accuracy),
+        "final_ci95": results.half_width(metrics.final_accuracy),
+        **{key: average([metric(matrix) for matrix in matrices]) for key, metric in FORGETTINGS.items()},
+        "seconds": average([run.sum() for run in seconds]),
         "memory_bytes": average([run[-1] for run in results.costs("memory_bytes")]),
+        "trained_parameters": average([run[-1] for run in results.costs("trained_parameters")]),
     }
+    numbers["test_half_width"] = metrics.clips_half_width(numbers["final_accuracy"], min(asked, default=0))
     return {
         "learner": results.learner,
+        "method": results.method,
+        "modality": results.modality,
         "cumulative": results.cumulative,
         "runs": len(results.runs),
         **{name: _null(number) for name, number in numbers.items()},
         "accuracy_per_session": [_null(number) for number in curves.mean(0)] if len(curves) else [],
+        "seconds_per_session": [_null(number) for number in seconds.mean(0)] if len(curves) else [],
         "per_class_accuracy": {name: _null(share) for name, share in results.per_class().items()},
     }
 

@@ -43,7 +43,7 @@ def test_bench_prints_what_scripts_rely_on(clips: Path, store: Path, tmp_path: P
         assert row["mean_accuracy"] == pytest.approx(sum(row["accuracy_per_session"]) / 2)
         assert row["final_accuracy"] == row["accuracy_per_session"][-1]
         assert row["ci95"] is None  # One run has no interval.
-    assert {path.name for path in out.glob("report.*")} == {"report.html", "report.json", "report.md"}
+    assert {path.name for path in out.glob("report.*")} == {"report.html", "report.json", "report.md", "report.tex"}
 
 
 def test_a_finished_bench_is_not_run_again(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
@@ -121,7 +121,13 @@ def test_bad_clips_are_counted_skips(clips: Path, store: Path, tmp_path: Path, c
         (["nothing"], ['no command "nothing"', "bench"]),
         (["bench"], ["Missing", "--help"]),
         (["bench", ".", "--learners", "l4"], ['no learner "l4"', "l3"]),
-        (["bench", ".", "--learners", " ,"], ["--learners", "no learner"]),
+        (["bench", ".", "--learners", " ,"], ["--learners", "is empty"]),
+        (["bench", ".", "--learners", "l3@smell"], ["l3@smell", "audio"]),
+        (["bench", ".", "--suite", "some"], ["--suite", "all, avcil"]),
+        (["bench", ".", "--modality", "smell"], ["--modality", "both, audio, visual"]),
+        (["bench", ".", "--reference", "joint", "--learners", "ncm"], ["--reference", "ncm"]),
+        (["bench", ".", "--orders", "-1,2"], ["--orders"]),
+        (["bench", ".", "--read-pickle"], ["--read-pickle", "holds no pickled files"]),
         (["demo", "--classes", "1"], ["--classes", "two classes"]),
         (["bench", ".", "--encoder", "ear"], ['no encoder "ear"', "signal"]),
         (["bench", ".", "--sessions", "two"], ["--sessions", '"two"', "like 5 or 3,1,2"]),
