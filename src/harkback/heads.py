@@ -24,10 +24,6 @@ class Head(nn.Module):
         self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh]))
         self.bias = nn.Parameter(torch.cat([self.bias.detach(), torch.zeros(classes - old)]))
 
-    @property
-    def classes(self) -> int:
-        return len(self.bias)
-
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
@@ -35,24 +31,30 @@ class Head(nn.Module):
 class ProxyHead(nn.Module):
     """Local similarity classifier: each class has several proxies, compared by cosine (PODNet eq. 8 and 9).
 
-    y_c = sum_k s_ck cos(theta_ck, x), s_ck = softmax_k cos(theta_ck, x): a class may lie in several places.
+    y_c = sum_k s_ck cos(theta_ck, x), s_ck = softmax_k cos(theta_ck, x): a class may lie in several places. Proxies of
+    former classes stay where they are: few exemplars against many new clips would push them out of the way.
     """
+
+    held: Tensor  #: (former classes, proxies, width)
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(0, PROXIES, width))
+        self.register_buffer("held", torch.empty(0, PROXIES, width))
+        self.weight = nn.Parameter(torch.empty(0, PROXIES, width))  #: those of the classes that came last
         self.scale = nn.Parameter(torch.ones(()))  #: eta of the loss, learnt: `distill.nca`
 
     def grow(self, classes: int, generator: torch.Generator) -> None:
-        """Proxies for ``classes`` in all; the old ones stay as they are."""
-        old, proxies, width = self.weight.shape
+        """Proxies for ``classes`` in all; the old ones are fixed from now on."""
+        self.held = self.proxies.detach()
+        old, proxies, width = self.held.shape
         fresh = torch.randn(classes - old, proxies, width, generator=generator) * width**-0.5
-        self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh]))
+        self.weight = nn.Parameter(fresh)
 
     @property
-    def classes(self) -> int:
-        return len(self.weight)
+    def proxies(self) -> Tensor:
+        """(classes, proxies, width)"""
+        return torch.cat([self.held, self.weight])
 
     def forward(self, x: Tensor) -> Tensor:
-        likeness = torch.einsum("nw,ckw->nck", normalize(x, dim=1), normalize(self.weight, dim=2))
+        likeness = torch.einsum("nw,ckw->nck", normalize(x, dim=1), normalize(self.proxies, dim=2))
         return (likeness.softmax(2) * likeness).sum(2)

@@ -82,9 +82,11 @@ class Network(nn.Module):
             self.built = None
             return
         weights = dict(state)
-        some = torch.Generator()  # What it draws is overwritten.
-        self.build(TokenShape(*weights.pop("shape").tolist()), some)
-        self.head.grow(len(weights["head.weight"]), some)
+        self.build(TokenShape(*weights.pop("shape").tolist()), torch.Generator())  # What it draws is overwritten.
+        for name, array in weights.items():
+            if name.startswith("head."):  # A head is as large as it has grown.
+                own, blank = name.removeprefix("head."), torch.empty_like(array)
+                setattr(self.head, own, nn.Parameter(blank) if own in self.head._parameters else blank)
         self.load_state_dict(weights)
 
     def ready(self, rows: FeatureRows, classes: int, generator: torch.Generator) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from harkback.features import Features, TokenShape
+from harkback.features import READ, FeatureRows, Features, TokenShape, batches
 
 
 def pooled_dim(shape: TokenShape) -> int:
@@ -19,28 +21,23 @@ def pooled(features: Features) -> Tensor:
     The last two columns say whether there was sound and picture. What is missing is zero throughout, so with those two
     columns a linear model can tell "silent" from "sounds like nothing".
     """
-    parts = []
-    for tokens, there in (
-        (features.audio.double(), features.heard),
-        (features.visual.double().flatten(1, 2), features.seen),
-    ):
-        summary = torch.cat([tokens.mean(1), tokens.std(1, correction=0), tokens.amax(1)], 1)
-        parts.append(torch.where(there[:, None], summary, 0.0))
-    return torch.cat([*parts, torch.stack([features.heard, features.seen], 1).double()], 1)
+    return torch.cat([*summaries(features), torch.stack([features.heard, features.seen], 1).double()], 1)
 
 
-def inverse_deviation(variance: Tensor, mean_square: Tensor) -> Tensor:
-    """1 / standard deviation of each column; 0 for a column that never moved: it says nothing.
-
-    variance: (columns,), a difference of sums, so only as exact as ``mean_square`` (columns,) times float64's rounding.
-    """
-    moves = variance > 1e-12 * mean_square.clamp_min(1)
-    return torch.where(moves, variance.clamp_min(1e-300).rsqrt(), 0.0)
+def pooled_batches(rows: FeatureRows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers and their `pooled` vectors, a batch at a time: a session may be larger than memory."""
+    for batch in batches(len(rows), READ):
+        yield batch, pooled(rows[batch])
 
 
-def with_room(sums: Tensor, classes: int, *columns: int) -> Tensor:
-    """Sums by class (known classes, *columns), float64, with rows of zeros for the classes that are new."""
-    grown = torch.zeros(classes, *columns, dtype=torch.float64)
-    if len(sums):
-        grown[: len(sums)] = sums
-    return grown
+def summaries(features: Features) -> tuple[Tensor, Tensor]:
+    """(clips, 3 audio_dim) and (clips, 3 visual_dim) float64: mean, deviation and peak; zero where missing."""
+    return _summary(features.audio, features.heard), _summary(features.visual.flatten(1, 2), features.seen)
+
+
+def _summary(tokens: Tensor, there: Tensor) -> Tensor:
+    """tokens: (clips, tokens, dim); there: (clips,) bool."""
+    exact = tokens.to(torch.float64, copy=True)
+    mean = exact.mean(1)
+    spread = exact.sub_(mean[:, None]).square_().mean(1).sqrt()  # In place: most of the time goes with these passes.
+    return torch.where(there[:, None], torch.cat([mean, spread, tokens.amax(1).double()], 1), 0.0)

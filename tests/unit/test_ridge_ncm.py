@@ -1,4 +1,4 @@
-"""The closed-form learners against the dense problems they say they solve, and against any order of the classes."""
+"""The linear learners against the dense problems they say they solve, and against any order of the classes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 
 from fakes import SHAPE, random_features, without
 from harkback.features import Features
+from harkback.learners.balanced_ridge import BalancedRidge
 from harkback.learners.ncm import NCM
 from harkback.learners.ridge import Ridge, RidgeSettings
+from harkback.learners.slda import SLDA, SLDASettings
 from harkback.pooling import pooled
 from harkback.stream import Session
 
 Array = NDArray[np.float64]
+Linear = BalancedRidge | NCM | Ridge | SLDA
 CLIPS = 60
 CLASSES = "abcde"
+ALL = [BalancedRidge, NCM, Ridge, SLDA]
 
 
 def material(seed: int = 0) -> tuple[Features, list[str]]:
@@ -44,6 +48,25 @@ def ridge_by_definition(x: Array, y: Array, penalty: float, asked: Array) -> Arr
     return np.asarray(standardised(asked, x) @ weight + y.mean(0))
 
 
+def slda_by_definition(x: Array, y: Array, shrinkage: float, asked: Array) -> Array:
+    z, q = standardised(x, x), standardised(asked, x)
+    parts = [z[y[:, c] > 0] for c in range(y.shape[1])]
+    within = sum(len(part) * np.cov(part.T, bias=True) for part in parts) / len(x)
+    inverse = np.linalg.inv((1 - shrinkage) * within + shrinkage * np.eye(x.shape[1]))
+    return np.stack([q @ inverse @ part.mean(0) - part.mean(0) @ inverse @ part.mean(0) / 2 for part in parts], 1)
+
+
+def recursively(z: Array, y: Array, gamma: float, blocks: list[list[int]]) -> Array:
+    """ACIL's recursive least squares (arXiv 2205.14922, eq. 9 and 10): the inverse is moved, no sum is kept."""
+    inverse, weight = np.eye(z.shape[1]) / gamma, np.zeros((z.shape[1], 0))
+    for block in blocks:
+        h, known = z[block], max(weight.shape[1], int(y[block].argmax(1).max()) + 1)
+        weight = np.pad(weight, ((0, 0), (0, known - weight.shape[1])))
+        inverse = inverse - inverse @ h.T @ np.linalg.inv(np.eye(len(h)) + h @ inverse @ h.T) @ h @ inverse
+        weight = weight + inverse @ h.T @ (y[block, :known] - h @ weight)
+    return weight
+
+
 def ncm_by_definition(x: Array, y: Array, asked: Array) -> Array:
     z, q = standardised(x, x), standardised(asked, x)
     centres = np.stack([z[y[:, c] > 0].mean(0) for c in range(y.shape[1])])
@@ -54,14 +77,14 @@ def one_hot(labels: list[str], classes: tuple[str, ...]) -> Array:
     return np.array([[float(label == name) for name in classes] for label in labels])
 
 
-def taught(learner: NCM | Ridge, rows: list[list[int]], seed: int = 0) -> NCM | Ridge:
+def taught(learner: Linear, rows: list[list[int]], seed: int = 0) -> Linear:
     features, labels = material(seed)
     for part in rows:
         learner.learn(Session.of(features[torch.tensor(part)], [labels[row] for row in part]))
     return learner
 
 
-def exact(learner: NCM | Ridge, asked: Features, columns: str = CLASSES) -> Array:
+def exact(learner: Linear, asked: Features, columns: str = CLASSES) -> Array:
     """The scores before they are rounded to float32, with columns in the order of the alphabet."""
     order = [learner.classes.index(name) for name in columns]
     return np.asarray(learner._scores(asked)[:, order].numpy())
@@ -84,6 +107,29 @@ def test_ridge_is_the_dense_solution(penalty: float) -> None:
     np.testing.assert_allclose(learner._scores(asked).numpy(), expected, rtol=0, atol=1e-8)
 
 
+def test_recursive_least_squares_comes_to_the_same() -> None:
+    """Class by class, a few clips at a time, on the vectors as they will be standardised in the end."""
+    features, labels = material()
+    by_class = sessions_of("cadbe")
+    learner = taught(Ridge(RidgeSettings(0.1)), by_class)
+    z = standardised(pooled(features).numpy(), pooled(features).numpy())
+    blocks = [block[i : i + 5] for block in by_class for i in range(0, len(block), 5)]
+    weight = recursively(z, one_hot(labels, learner.classes), 0.1 * CLIPS, blocks)
+    mine = learner._scores(features).numpy()
+    np.testing.assert_allclose(mine - mine.mean(0), z @ weight, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shrinkage", [1e-4, 0.1, 1.0])
+def test_slda_is_the_dense_solution(shrinkage: float) -> None:
+    features, labels = material()
+    asked = without(random_features(8, 5), sound=[1], picture=[1, 2])
+    learner = taught(SLDA(SLDASettings(shrinkage)), [list(range(CLIPS))])
+    expected = slda_by_definition(
+        pooled(features).numpy(), one_hot(labels, learner.classes), shrinkage, pooled(asked).numpy()
+    )
+    np.testing.assert_allclose(learner._scores(asked).numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_ncm_is_the_cosine_to_the_class_means() -> None:
     features, labels = material()
     asked = without(random_features(8, 5), sound=[1], picture=[1, 2])
@@ -92,9 +138,9 @@ def test_ncm_is_the_cosine_to_the_class_means() -> None:
     np.testing.assert_allclose(learner._scores(asked).numpy(), expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [Ridge, NCM])
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("order", ["abcde", "edcba", "cadbe"])
-def test_class_by_class_in_any_order_is_all_at_once(kind: type[NCM | Ridge], order: str) -> None:
+def test_class_by_class_in_any_order_is_all_at_once(kind: type[Linear], order: str) -> None:
     asked = random_features(8, 5)
     at_once = exact(taught(kind(), [list(range(CLIPS))]), asked)
     by_class = taught(kind(), sessions_of(order))
@@ -103,8 +149,8 @@ def test_class_by_class_in_any_order_is_all_at_once(kind: type[NCM | Ridge], ord
 
 
 @given(st.permutations(range(CLIPS)), st.lists(st.integers(1, CLIPS - 1), max_size=5, unique=True))
-@pytest.mark.parametrize("kind", [Ridge, NCM])
-def test_clips_in_any_order_and_any_parts(kind: type[NCM | Ridge], order: list[int], cuts: list[int]) -> None:
+@pytest.mark.parametrize("kind", [Ridge, NCM, SLDA])
+def test_clips_in_any_order_and_any_parts(kind: type[Linear], order: list[int], cuts: list[int]) -> None:
     """Classes that come again, sessions of one clip, and what not."""
     edges = [0, *sorted(cuts), CLIPS]
     parts = [order[a:b] for a, b in itertools.pairwise(edges)]
@@ -113,8 +159,8 @@ def test_clips_in_any_order_and_any_parts(kind: type[NCM | Ridge], order: list[i
     np.testing.assert_allclose(exact(taught(kind(), parts), asked), at_once, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [Ridge, NCM])
-def test_units_do_not_matter(kind: type[NCM | Ridge]) -> None:
+@pytest.mark.parametrize("kind", ALL)
+def test_units_do_not_matter(kind: type[Linear]) -> None:
     """Twice the tokens, and all of them moved: half precision holds both exactly."""
     features, labels = material()
     whole = Features(
@@ -133,10 +179,10 @@ def constant(features: Features, value: float) -> Features:
     return Features(features.ids, audio.half(), features.visual, features.heard, features.seen)
 
 
-@pytest.mark.parametrize("kind", [Ridge, NCM])
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("value", [0.0, 1.0, 57.3, 1234.5])
 def test_a_column_that_never_moved_says_nothing(
-    kind: type[NCM | Ridge], value: float, request: pytest.FixtureRequest
+    kind: type[Linear], value: float, request: pytest.FixtureRequest
 ) -> None:
     """However far from zero it lies: rounding must not be taken for movement."""
     labels = [CLASSES[i % 5] for i in range(300)]
@@ -152,7 +198,7 @@ def test_a_column_that_never_moved_says_nothing(
 
 
 def test_one_clip_is_all_there_is() -> None:
-    for learner in (Ridge(), NCM()):
+    for learner in (kind() for kind in ALL):
         learner.learn(Session.of(random_features(1), ["a"]))
         assert learner.scores(random_features(3, 2)).isfinite().all()
 
@@ -168,7 +214,8 @@ def test_more_columns_than_clips() -> None:
 
 def test_nothing_but_sums_is_kept() -> None:
     columns = 3 * (SHAPE.audio_dim + SHAPE.visual_dim) + 2
-    for learner, most in ((NCM(), 7 * columns + 100), (Ridge(), columns * columns + 20 * columns + 100)):
+    square = columns * columns + 20 * columns + 100
+    for learner, most in ((NCM(), 7 * columns + 100), *((kind(), square) for kind in (BalancedRidge, Ridge, SLDA))):
         for t in range(3):
             features, labels = material(t)
             learner.learn(Session.of(features, labels))

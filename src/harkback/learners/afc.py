@@ -33,8 +33,8 @@ class AFC(Learner[AFCSettings]):
     f_m: the attended picture, the projected sound and the projected picture, of unit length; I_m: the norm of the
     gradient of the teacher's loss at f_m, over the sum of the three, clip by clip. Ten proxies a class (PODNet's local
     similarity classifier). The margin of NCA is the paper's, on the true class alone; AV-CIL's code takes it off every
-    class, which is no margin at all. Deviations: new proxies begin at clips of their class, not at k-means centres, and
-    old ones go on learning. Network and training are AV-CIL's (arXiv 2308.11073).
+    class, which is no margin at all. Former proxies are fixed, as in AV-CIL's code. Deviation: new proxies begin
+    at clips of their class, not at k-means centres. Network and training are AV-CIL's (arXiv 2308.11073).
     """
 
     Settings = AFCSettings
@@ -78,11 +78,11 @@ class AFC(Learner[AFCSettings]):
 
     def _imprint(self, head: ProxyHead, fused: Tensor, targets: Tensor) -> None:
         """The proxies of each new class begin at clips of it."""
-        for number in (self.born == self.sessions).nonzero().flatten().tolist():
+        for row, number in enumerate((self.born == self.sessions).nonzero().flatten().tolist()):
             mine = (targets == number).nonzero().flatten()
             drawn = mine[torch.randint(len(mine), (PROXIES,), generator=self.generator)]
             with torch.no_grad():
-                head.weight[number] += normalize(fused[drawn], dim=1)
+                head.weight[row] += normalize(fused[drawn], dim=1)
 
     def _with_importance(self, rows: FeatureRows, targets: Tensor) -> tuple[list[Tensor], Tensor]:
         """The teacher's vectors of all rows, and (rows, vectors) the share of each in the gradient of its loss."""

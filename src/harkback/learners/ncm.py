@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
-from harkback.features import FeatureRows, Features, batches
+from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
-from harkback.network import READ
-from harkback.pooling import inverse_deviation, pooled, pooled_dim, with_room
+from harkback.moments import Moments
+from harkback.pooling import pooled, pooled_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +28,17 @@ class NCM(Learner[NCMSettings]):
     """
 
     Settings = NCMSettings
+    FITTED: ClassVar[tuple[str, ...]] = ("moments.sums",)
 
     def __init__(self, settings: NCMSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
-        self.counts = torch.zeros(0, dtype=torch.float64)  #: (classes,)
-        self.sums = torch.zeros(0, 0, dtype=torch.float64)  #: (classes, columns)
-        self.squares = torch.zeros(0, dtype=torch.float64)  #: (columns,)
+        self.moments = Moments(products=False)
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        columns, classes = pooled_dim(features.shape), len(self.classes)
-        if not len(self.counts):
-            self.squares = torch.zeros(columns, dtype=torch.float64)
-        self.counts = with_room(self.counts, classes)
-        self.sums = with_room(self.sums, classes, columns)
-        for rows in batches(len(features), READ):
-            x, y = pooled(features[rows]), one_hot(targets[rows], classes).double()
-            self.counts += y.sum(0)
-            self.sums += y.T @ x
-            self.squares += x.square().sum(0)
+        for rows, x in pooled_batches(features):
+            self.moments.add(x, targets[rows], len(self.classes))
 
     def _scores(self, features: Features) -> Tensor:
-        total = self.counts.sum()
-        mean = self.sums.sum(0) / total
-        scale = inverse_deviation(self.squares / total - mean.square(), self.squares / total)
-        centres = (self.sums / self.counts[:, None] - mean) * scale
+        mean, scale = self.moments.mean, self.moments.scale
+        centres = (self.moments.means - mean) * scale
         return normalize((pooled(features) - mean) * scale, dim=1) @ normalize(centres, dim=1).T

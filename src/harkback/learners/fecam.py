@@ -1,0 +1,81 @@
+"""Mahalanobis distance to class means, with a covariance for each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harkback.errors import HarkbackError
+from harkback.features import FeatureRows, Features
+from harkback.gram import Centres, by_class, orthogonal
+from harkback.learners.base import Learner
+from harkback.lift import FirstStandard
+
+
+@dataclass(frozen=True, slots=True)
+class FeCAMSettings:
+    power: float = 0.5  #: of Tukey's transformation, above 0 up to 1; 1: none
+    shrinkage: float = 1.0  #: gamma_1: how much of a class's mean variance is added to each of its variances
+
+
+class FeCAM(Learner[FeCAMSettings]):
+    """argmin_c (x - mu_c)^T N_c^-1 (x - mu_c), N_c the correlation matrix of Sigma_c + gamma_1 v_c I.
+
+    FeCAM (arXiv 2309.14062): Sigma_c is the covariance of class c alone, v_c its mean variance, and N_c the shrunk
+    covariance divided by its own standard deviations, so that classes with much spread do not attract everything. x
+    are pooled tokens, standardised, to Tukey's power, by which skewed features become more normal.
+
+    Deviations: the power keeps the sign, as features may be negative; x is standardised by the first session instead
+    of brought to unit length, as two modalities have different units; mu_c is the mean of transformed vectors; gamma_2
+    is 0, as in the authors' code for frozen transformers. Given the first session, exact and blind to the order.
+
+    N_c^-1 = D (Sigma_c + g I)^-1 D with D^2 its diagonal and g = gamma_1 v_c, and Sigma_c = A^T A with orthogonal rows
+    A, so the distance is (|u|^2 - sum_i (a_i u)^2 / (|a_i|^2 + g)) / g with u = D (x - mu_c). The rows are kept, fewer
+    for each class than it has clips, and no covariance is ever formed.
+    """
+
+    Settings = FeCAMSettings
+    FITTED: ClassVar[tuple[str, ...]] = ("centres.means", "axes")
+
+    def __init__(self, settings: FeCAMSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
+        super().__init__(settings, memory=memory, seed=seed)
+        if not (0 < self.settings.power <= 1 and self.settings.shrinkage > 0):
+            raise HarkbackError(
+                "the power of fecam must be above 0 and at most 1, its shrinkage above 0",
+                mend="0.5 and 1 are the defaults",
+            )
+        self.standard = FirstStandard()
+        self.centres = Centres()
+        self.axes = torch.zeros(0, 0, dtype=torch.float64)  #: (axes, columns) square roots of the classes' scatters
+        self.owner = torch.zeros(0, dtype=torch.long)  #: (axes,) the class of each
+
+    def _learn(self, features: FeatureRows, targets: Tensor) -> None:
+        x = self._transform(self.standard.learn(features))
+        for target, rows in by_class(targets):
+            added = self.centres.add(x[rows], target, len(self.classes))
+            mine = self.owner == target
+            axes = torch.cat([self.axes[mine].reshape(-1, x.shape[1]), added])
+            axes, _ = orthogonal(axes, axes[:, :0])
+            self.axes = torch.cat([self.axes[~mine].reshape(-1, x.shape[1]), axes])
+            self.owner = torch.cat([self.owner[~mine], torch.full((len(axes),), target)])
+
+    def _transform(self, vectors: tuple[Tensor, Tensor]) -> Tensor:
+        x = torch.cat(vectors, 1)
+        return x.sign() * x.abs() ** self.settings.power
+
+    def _scores(self, features: Features) -> Tensor:
+        x = self._transform(self.standard(features))
+        return torch.stack([-self._distance(x, target) for target in range(len(self.classes))], 1)
+
+    def _distance(self, x: Tensor, target: int) -> Tensor:
+        """(clips,) squared Mahalanobis distance; x: (clips, columns)."""
+        axes = self.axes[self.owner == target]  # Of the scatter: the factor to the covariance divides out of N_c.
+        energy, variances = axes.square().sum(1), axes.square().sum(0)
+        added = self.settings.shrinkage * variances.mean()
+        if added < 1e-24:
+            added = torch.ones(())  # A class of one clip, or of clips that differ by rounding: the plain distance.
+        u = (x - self.centres.means[target]) * (variances + added).sqrt()
+        return (u.square().sum(1) - (u @ axes.T).square() @ (1 / (energy + added))) / added

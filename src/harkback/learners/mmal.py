@@ -1,0 +1,87 @@
+"""Ridge regression on random features of sound, of picture and of both, and what each alone can add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from harkback.errors import HarkbackError
+from harkback.features import READ, FeatureRows, Features, batches
+from harkback.gram import Root
+from harkback.learners.base import Learner
+from harkback.lift import FirstStandard, projection
+
+
+@dataclass(frozen=True, slots=True)
+class MMALSettings:
+    features: int = 2_000  #: how many random features in each stream
+    penalty: float = 0.1  #: weight of the squared coefficients, as a share of the mean |h|^2
+    compensation: float = 1.0  #: weight of what the single modalities add; 0: nothing
+
+
+class MMAL(Learner[MMALSettings]):
+    """Like MMAL (ACM MM 2024, doi 10.1145/3664647.3681607), of which the abstract alone was read.
+
+    From the abstract: a closed-form linear head on fused modalities, solved by recursive least squares, and a
+    compensation of its under-fitting from "individual knowledge from audio and visual modality". Ours is the rest:
+
+    * the main stream is the ridge regression on h = [ReLU(a R_a); ReLU(v R_v); ReLU([a; v] R_j)], exact and blind to
+      the order given the first session, which fixes the standardisation (solved from sums; recursive least squares has
+      the same solution);
+    * compensation as in DS-AL (AAAI 2024): for each modality a ridge regression, on tanh(a R_a) or tanh(v R_v), of what
+      the main stream left over, Y - h W, where columns of classes that the session does not have are set to 0 (DS-AL's
+      cleansing of previous labels). Half of each, times ``compensation``, is added to the scores. What was left over is
+      that of the main stream at the end of the clip's session, so this part depends on the order of the sessions.
+
+    A missing modality has zeros in its own streams, so it says nothing there.
+    """
+
+    Settings = MMALSettings
+    FITTED: ClassVar[tuple[str, ...]] = ("weight", "audio_weight", "visual_weight")
+
+    def __init__(self, settings: MMALSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
+        super().__init__(settings, memory=memory, seed=seed)
+        if not self.settings.penalty > 0:
+            raise HarkbackError("the penalty of mmal must be above 0", mend="0.1 is the default")
+        self.seed = torch.randint(2**62, (), generator=self.generator)  #: of the random projections
+        self.standard = FirstStandard()
+        self.main, self.audio, self.visual = Root(), Root(), Root()
+        nothing = torch.zeros(0, 0, dtype=torch.float64)
+        self.weight = nothing  #: (3 features, classes)
+        self.audio_weight = self.visual_weight = nothing  #: (features, classes)
+
+    def _learn(self, features: FeatureRows, targets: Tensor) -> None:
+        x, y = self.standard.learn(features), one_hot(targets, len(self.classes)).double()
+        self.main.absorb((h, aims) for h, _, aims in self._lifted(x, y))
+        self.weight = self._ridge(self.main)
+        present = y.any(0)
+        for i, root in enumerate((self.audio, self.visual)):
+            root.absorb((alone[i], (aims - h @ self.weight) * present) for h, alone, aims in self._lifted(x, y))
+        self.audio_weight, self.visual_weight = self._ridge(self.audio), self._ridge(self.visual)
+
+    def _ridge(self, root: Root) -> Tensor:
+        energy = root.energy.sum() / root.count
+        return root.ridge(self.settings.penalty * (energy if energy > 0 else 1.0))
+
+    def _lifted(self, x: tuple[Tensor, Tensor], y: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor], Tensor]]:
+        """What `_lift` says and y, a batch at a time."""
+        for rows in batches(len(y), READ):
+            yield *self._lift(x[0][rows], x[1][rows]), y[rows]
+
+    def _lift(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """h (clips, 3 features), and the streams of sound and of picture alone, each (clips, features)."""
+        a, v, joint = (
+            x @ projection(int(self.seed) + i, x.shape[1], self.settings.features) / x.shape[1] ** 0.5
+            for i, x in enumerate((audio, visual, torch.cat([audio, visual], 1)))
+        )
+        return torch.cat([a, v, joint], 1).relu_(), (a.tanh(), v.tanh())
+
+    def _scores(self, features: Features) -> Tensor:
+        main, (audio, visual) = self._lift(*self.standard(features))
+        alone = audio @ self.audio_weight + visual @ self.visual_weight
+        return main @ self.weight + self.settings.compensation / 2 * alone

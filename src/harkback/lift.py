@@ -1,0 +1,71 @@
+"""Random features of standardised vectors: what makes a linear learner see more than lines."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from harkback.features import READ, FeatureRows, Features, batches
+from harkback.moments import Kept, deviation
+from harkback.pooling import summaries
+
+
+@lru_cache(maxsize=4)
+def projection(seed: int, columns: int, features: int) -> Tensor:
+    """(columns, features) float64 standard normal numbers: a function of the seed, so they need not be kept."""
+    some = torch.Generator().manual_seed(seed)
+    return torch.randn(columns, features, dtype=torch.float64, generator=some)
+
+
+class Scale(Kept):
+    """Mean and scale of some columns, measured once."""
+
+    def __init__(self) -> None:
+        self.mean = torch.zeros(0, dtype=torch.float64)  #: (columns,); none: not measured yet
+        self.scale = torch.zeros(0, dtype=torch.float64)  #: (columns,) 1 / deviation
+
+    def measure(self, x: Tensor) -> None:
+        """x: (clips, columns), at least one clip."""
+        squares = x.square().mean(0)
+        moved = deviation(x.var(0, correction=0), squares)
+        typical = moved.square().mean().sqrt()
+        # A column that never moved in the first session must not explode when it does later. Nothing moves in a session
+        # of one clip: the size of its numbers has to do.
+        least = 1e-2 * typical if typical > 0 else squares.mean().sqrt()
+        self.mean, self.scale = x.mean(0), 1 / moved.clamp_min(least if least > 0 else 1.0)
+
+    def __call__(self, x: Tensor, there: Tensor) -> Tensor:
+        """x: (clips, columns), there: (clips,) bool. What is missing, or was never met, is zero: the mean."""
+        return torch.where(there[:, None], (x - self.mean) * self.scale, 0.0) if len(self.mean) else torch.zeros_like(x)
+
+
+class FirstStandard(Kept):
+    """Standardisation of a clip's pooled vectors that is fixed by the first session, and kept ever after.
+
+    A lift that is not linear cannot be corrected by algebra when means and deviations move, as `Moments` are, so what
+    is learnt on top of this depends on which session came first, and on nothing else of the order. A modality that the
+    first session lacks is fixed by the first that has it; the clips before have zeros there whatever it will be.
+    """
+
+    def __init__(self) -> None:
+        self.audio = Scale()
+        self.visual = Scale()
+
+    def learn(self, rows: FeatureRows) -> tuple[Tensor, Tensor]:
+        """The vectors of a session's clips, as when called; each clip is read once."""
+        parts = []
+        for batch in batches(len(rows), READ):
+            clips = rows[batch]
+            parts.append((*summaries(clips), clips.heard, clips.seen))
+        audio, visual, heard, seen = (torch.cat(part) for part in zip(*parts, strict=True))
+        for scale, x, there in ((self.audio, audio, heard), (self.visual, visual, seen)):
+            if there.any() and not len(scale.mean):
+                scale.measure(x[there])
+        return self.audio(audio, heard), self.visual(visual, seen)
+
+    def __call__(self, features: Features) -> tuple[Tensor, Tensor]:
+        """(clips, 3 audio_dim) and (clips, 3 visual_dim) float64."""
+        audio, visual = summaries(features)
+        return self.audio(audio, features.heard), self.visual(visual, features.seen)

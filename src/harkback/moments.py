@@ -1,0 +1,113 @@
+"""Sums over clips, from which a linear learner gets means, scatters and regressions of standardised vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from harkback.state import State, restore_into, state_of
+
+
+class Kept:
+    """A part of a learner whose state is its attributes, as a learner's is."""
+
+    def state(self) -> State:
+        return state_of(self)
+
+    def restore(self, state: State) -> None:
+        restore_into(self, state)
+
+
+class Moments(Kept):
+    """Weighted sums over clips: how many of each class, their vectors by class, and the vectors' products.
+
+    A sum depends neither on the order of the clips nor on how they are cut into sessions, so whatever is computed from
+    sums alone is the same learnt class by class as learnt all at once. Standardising and centring are done to the
+    sums, by algebra; done to the clips they would depend on which came first. Float64 throughout.
+    """
+
+    def __init__(self, *, products: bool = True) -> None:
+        """products: keep all of them; else the squares alone."""
+        self.full = products
+        self.counts = torch.zeros(0, dtype=torch.float64)  #: (classes,) the clips' weights; each 1 if none are given
+        self.sums = torch.zeros(0, 0, dtype=torch.float64)  #: (classes, columns)
+        self.products = torch.zeros(0, dtype=torch.float64)  #: (columns, columns), or (columns,) squares
+
+    def add(self, x: Tensor, targets: Tensor, classes: int, weight: Tensor | None = None) -> None:
+        """x: (clips, columns) float64; targets: (clips,) long; classes: known in all; weight: (clips,), or 1 each."""
+        columns = x.shape[1]
+        if not len(self.counts):
+            self.products = torch.zeros(*(columns,) * (1 + self.full), dtype=torch.float64)
+        self.counts = with_room(self.counts, classes)
+        self.sums = with_room(self.sums, classes, columns)
+        y = one_hot(targets, classes).double()
+        if weight is not None:
+            y *= weight[:, None]
+        weighted = y.sum(1, keepdim=True) * x
+        self.counts += y.sum(0)
+        self.sums += y.T @ x
+        self.products += weighted.T @ x if self.full else (weighted * x).sum(0)
+
+    @property
+    def total(self) -> Tensor:
+        """() the weight of all clips."""
+        return self.counts.sum()
+
+    @property
+    def mean(self) -> Tensor:
+        """(columns,)"""
+        return self.sums.sum(0) / self.total
+
+    @property
+    def means(self) -> Tensor:
+        """(classes, columns)"""
+        return self.sums / self.counts[:, None]
+
+    @property
+    def scale(self) -> Tensor:
+        """(columns,) 1 / standard deviation; 0 for a column that never moved: it says nothing."""
+        squares = (self.products.diagonal() if self.full else self.products) / self.total
+        moved = deviation(squares - self.mean.square(), squares)
+        return torch.where(moved > 0, 1 / moved, 0.0)
+
+    @property
+    def scatter(self) -> Tensor:
+        """(columns, columns) sum of (x - mean)(x - mean)^T."""
+        return self.products - self.total * torch.outer(self.mean, self.mean)
+
+    @property
+    def within(self) -> Tensor:
+        """(columns, columns) sum of (x - mu)(x - mu)^T, with mu the mean of the clip's class."""
+        return self.products - self.sums.T @ self.means
+
+
+def regression(moments: Moments, penalty: float) -> tuple[Tensor, Tensor]:
+    """Ridge regression of one-hot classes on standardised vectors, both centred: weight (columns, classes), bias.
+
+    W = (Z^T Z + n penalty I)^-1 Z^T Y, given for vectors that are not standardised; n is the clips' total weight.
+    """
+    total, mean, scale = moments.total, moments.mean, moments.scale
+    share = moments.counts / total
+    cross = moments.sums.T - total * torch.outer(mean, share)
+    gram = scale[:, None] * moments.scatter * scale
+    gram.diagonal().add_(total * penalty)
+    factor = torch.linalg.cholesky(gram)
+    weight = scale[:, None] * torch.cholesky_solve(scale[:, None] * cross, factor)
+    return weight, share - mean @ weight
+
+
+def deviation(variance: Tensor, mean_square: Tensor) -> Tensor:
+    """Standard deviation of each column; exactly 0 for a column that never moved.
+
+    variance: (columns,), a difference of sums, so only as exact as ``mean_square`` (columns,) times float64's rounding.
+    """
+    return torch.where(variance > 1e-12 * mean_square.clamp_min(1), variance.clamp_min(0).sqrt(), 0.0)
+
+
+def with_room(sums: Tensor, classes: int, *columns: int) -> Tensor:
+    """Sums by class (known classes, *columns), float64, with rows of zeros for the classes that are new."""
+    grown = torch.zeros(classes, *columns, dtype=torch.float64)
+    if len(sums):
+        grown[: len(sums)] = sums
+    return grown
