@@ -47,7 +47,7 @@ class Body(Protocol):
 
 
 def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer whose first values come from the generator, and not from torch's own, which is not ours to move."""
+    """A linear layer whose first values come from the generator: torch's own is not ours to move."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     nn.init.normal_(layer.weight, std=inputs**-0.5, generator=generator)
     nn.init.zeros_(layer.bias)

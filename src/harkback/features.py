@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-
 READ = 128  #: clips read at a time where no gradient is needed
 
 

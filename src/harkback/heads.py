@@ -35,17 +35,15 @@ class ProxyHead(nn.Module):
     former classes stay where they are: few exemplars against many new clips would push them out of the way.
     """
 
-    held: Tensor  #: (former classes, proxies, width)
-
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("held", torch.empty(0, PROXIES, width))
+        self.held = _fixed(torch.empty(0, PROXIES, width))  #: proxies of former classes
         self.weight = nn.Parameter(torch.empty(0, PROXIES, width))  #: those of the classes that came last
         self.scale = nn.Parameter(torch.ones(()))  #: eta of the loss, learnt: `distill.nca`
 
     def grow(self, classes: int, generator: torch.Generator) -> None:
         """Proxies for ``classes`` in all; the old ones are fixed from now on."""
-        self.held = self.proxies.detach()
+        self.held = _fixed(self.proxies.detach())
         old, proxies, width = self.held.shape
         fresh = torch.randn(classes - old, proxies, width, generator=generator) * width**-0.5
         self.weight = nn.Parameter(fresh)
@@ -58,3 +56,7 @@ class ProxyHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         likeness = torch.einsum("nw,ckw->nck", normalize(x, dim=1), normalize(self.proxies, dim=2))
         return (likeness.softmax(2) * likeness).sum(2)
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)

@@ -85,8 +85,9 @@ class Network(nn.Module):
         self.build(TokenShape(*weights.pop("shape").tolist()), torch.Generator())  # What it draws is overwritten.
         for name, array in weights.items():
             if name.startswith("head."):  # A head is as large as it has grown.
-                own, blank = name.removeprefix("head."), torch.empty_like(array)
-                setattr(self.head, own, nn.Parameter(blank) if own in self.head._parameters else blank)
+                own = self.get_parameter(name)
+                blank = nn.Parameter(torch.empty_like(array), requires_grad=own.requires_grad)
+                setattr(self.head, name.removeprefix("head."), blank)
         self.load_state_dict(weights)
 
     def ready(self, rows: FeatureRows, classes: int, generator: torch.Generator) -> None:

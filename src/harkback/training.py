@@ -56,7 +56,7 @@ def fit(
     """
     if not len(rows):
         return []
-    new = len(rows) if fresh is None or not settings.replay else fresh
+    new = fresh if fresh and settings.replay else len(rows)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(network.parameters(), lr=settings.rate, weight_decay=settings.decay, fused=True)
     steps, step = settings.epochs * -(-new // settings.batch), 0
@@ -93,10 +93,12 @@ def _batches(new: int, rows: int, settings: TrainSettings, generator: torch.Gene
         yield from batches
         return
     held, need = rows - new, min(settings.replay, rows - new)
-    turns = -(-len(batches) * need // held)
-    replayed = new + torch.cat([torch.randperm(held, generator=generator) for _ in range(turns)])
-    for batch, exemplars in zip(batches, replayed.split(need), strict=False):
-        yield torch.cat([batch, exemplars])
+    turn = held // need  # Steps until exemplars are drawn anew, so that no step has one of them twice.
+    replayed: list[Tensor] = []
+    for batch in batches:
+        if not replayed:
+            replayed = list(torch.randperm(held, generator=generator).split(need)[:turn])
+        yield torch.cat([batch, new + replayed.pop()])
 
 
 def _shape_of_rate(done: float, schedule: str = "cosine") -> float:

@@ -387,6 +387,7 @@ def test_a_learner_that_looks_spreads_one_look_over_each_clip(kind: type[Learner
 
 def test_a_session_is_features_and_labels_and_nothing_else() -> None:
     session = session_of(FIRST)
-    assert Session.__slots__ == ("features", "labels")
-    assert {name for name in dir(session) if not name.startswith("_")} == {"features", "labels", "of"}
+    assert Session.__slots__ == ("features", "labels", "validation")
+    assert {name for name in dir(session) if not name.startswith("_")} == {"features", "labels", "validation", "of"}
+    assert session.validation is None  # Clips to choose an epoch by are there only if the bench's policy gives some.
     assert not hasattr(session, "__dict__")

@@ -17,10 +17,10 @@ from harkback.datasets.folder import Folder
 from harkback.errors import HarkbackError
 from harkback.extract import extract
 from harkback.harness import Bench, BenchSettings, bench, pairs
-from harkback.material import prepare
 from harkback.learners.base import Learner
 from harkback.learners.ncm import NCM
 from harkback.log import Run, truth_columns
+from harkback.material import prepare
 from harkback.pooling import pooled
 from harkback.registry import LEARNERS
 from harkback.stream import Session, shuffled

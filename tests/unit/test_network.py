@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load, save
 
 from fakes import SHAPE, random_features, same_state, without
-from harkback.features import Features
 from harkback.body import drop as _drop
-from harkback.features import READ
+from harkback.features import READ, Features
 from harkback.heads import Head
 from harkback.network import Network, NetworkSettings
 from harkback.standard import Standard

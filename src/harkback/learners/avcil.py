@@ -88,11 +88,13 @@ class AVCIL(Learner[AVCILSettings]):
         """What the teacher attends to in each exemplar: its queries, when it looks, how it sees a patch."""
         if not self.network.built or exemplars is None or not len(exemplars) or self.settings.network.guide == "none":
             return None
-        looks = [
-            cast(ChannelLook, self.network.answer(exemplars[batch]).looked) for batch in batches(len(exemplars), READ)
-        ]
-        how = Projection(*(part.clone() for part in looks[0].projection))
-        return torch.cat([look.query for look in looks]), torch.cat([look.temporal for look in looks]), how
+        queries, temporals = [], []
+        for batch in batches(len(exemplars), READ):
+            looked = cast(ChannelLook, self.network.answer(exemplars[batch]).looked)
+            queries.append(looked.query)
+            temporals.append(looked.temporal)
+        how = Projection(*(part.clone() for part in looked.projection))
+        return torch.cat(queries), torch.cat(temporals), how
 
     def _held(
         self, looked: ChannelLook, rows: Tensor, attention: tuple[Tensor, Tensor, Projection], exemplars: Tensor

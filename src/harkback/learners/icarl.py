@@ -29,7 +29,8 @@ class ICaRL(Learner[ICaRLSettings]):
 
     L = sum_c BCE(sigmoid(z_c), q_c), with q_c the teacher's sigmoid for former classes and the label for new ones. One
     sigmoid: the code of AV-CIL applies two, which makes the distillation all but nothing. Exemplars are herded on the
-    fused vector. Network and training are AV-CIL's (arXiv 2308.11073).
+    fused vector. Where validation clips choose the epoch, they judge the head, for both answers. Network and training
+    are AV-CIL's (arXiv 2308.11073).
     """
 
     Settings = ICaRLSettings
