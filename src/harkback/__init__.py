@@ -56,11 +56,15 @@ def bench(
     """
     from harkback.datasets import Encoded, open_dataset
     from harkback.encoders import open_encoder
+    from harkback.errors import HarkbackError
     from harkback.harness import BenchSettings
     from harkback.harness import bench as run
 
     dataset = open_dataset(source, read_pickle=read_pickle)
-    if encoder is None and not isinstance(dataset, Encoded):
+    if isinstance(dataset, Encoded):
+        if encoder is not None or model is not None:
+            raise HarkbackError("comes as features", where=dataset.name, mend="give neither encoder nor model")
+    elif encoder is None:
         encoder = "signal"
     made = open_encoder(encoder, model) if isinstance(encoder, str) else encoder
     root = None if store is None else Path(store)

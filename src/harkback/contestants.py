@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,12 +59,15 @@ def entered(
             raise HarkbackError(
                 f'there is no modality "{own}"', where=name, mend=f"choose from {', '.join(MODALITIES)}"
             )
-        method, overrides = _resolved(plain)
-        chosen = (settings or {}).get(method) or LEARNERS.load(method).Settings()
+        method, variant, ablation = _resolved(plain)
+        default = LEARNERS.load(method).Settings()
+        chosen = (settings or {}).get(method) or default
+        # What the user sets goes before what a variant does; what an ablation takes away stays away.
+        chosen = changed(changed(changed(default, variant), _differences(chosen, default)), ablation)
         for modality in MODALITIES:
             if modality in ([own] if at else modalities):
                 title = plain if modality == "both" else f"{plain}@{modality}"
-                found[title] = Contestant(title, method, changed(chosen, overrides), modality)
+                found[title] = Contestant(title, method, chosen, modality)
     return tuple(found.values())
 
 
@@ -93,46 +96,75 @@ def changed(settings: Any, overrides: Mapping[str, Any]) -> Any:
     return settings
 
 
+def _differences(settings: Any, default: Any) -> dict[str, Any]:
+    """Where settings are not the default, by dotted name."""
+    found: dict[str, Any] = {}
+    for field in fields(settings):
+        mine, its = getattr(settings, field.name), getattr(default, field.name)
+        if is_dataclass(mine):
+            found |= {f"{field.name}.{path}": value for path, value in _differences(mine, its).items()}
+        elif mine != its:
+            found[field.name] = mine
+    return found
+
+
 def code_of(kind: type[Any]) -> str:
-    """A digest of the code that decides a learner's results: its module, and all of ours that it is built on.
+    """A digest of the code that decides a learner's results: its module, and what that imports of ours and of its own.
 
     A run made by other code is another run: results of two versions are never mixed.
     """
+    packages = {"harkback", kind.__module__.partition(".")[0]}
     own = Path(inspect.getfile(kind)).read_bytes()
-    seen, todo = {"": own}, list(_imported(own))
+    seen, todo = {"": own}, list(_imported(own, kind.__module__))
     while todo:
         name = todo.pop()
-        spec = None if name in seen else find_spec(name)
-        if spec is not None and spec.origin is not None:
-            seen[name] = Path(spec.origin).read_bytes()
-            todo += _imported(seen[name])
+        path = _source_of(name) if name not in seen and name.partition(".")[0] in packages else None
+        if path is not None:
+            seen[name] = path.read_bytes()
+            todo += _imported(seen[name], name)
     return hashlib.sha256(b"".join(seen[name] for name in sorted(seen))).hexdigest()[:16]
 
 
-def _imported(source: bytes) -> Iterable[str]:
-    """The rooms of harkback that a module imports."""
+def _imported(source: bytes, module: str) -> Iterator[str]:
+    """What a module imports: modules, and names that may be modules."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("harkback."):
-            yield node.module
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _resolved(name: str) -> tuple[str, Mapping[str, Any]]:
-    """(learner, what the variant changes of its settings)"""
+def _source_of(name: str) -> Path | None:
+    """The file of a module; None if there is none of that name, or it is no Python."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _resolved(name: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """(learner, what the variant sets, what the ablation takes away)"""
     known = LEARNERS.names()
     if name in known:
-        return name, {}
+        return name, {}, {}
     for learner in sorted(known, key=len, reverse=True):
         if name.startswith(f"{learner}-"):
-            found = _named(learner).get(name.removeprefix(f"{learner}-"))
-            if found is not None:
-                return learner, found
-    variants = [f"{learner}-{variant}" for learner in known if name.startswith(learner) for variant in _named(learner)]
-    raise HarkbackError(f'there is no learner "{name}"', mend=f"choose from {', '.join([*known, *variants])}")
+            part, kind = name.removeprefix(f"{learner}-"), LEARNERS.load(learner)
+            if part in (variants := getattr(kind, "VARIANTS", {})):
+                return learner, variants[part], {}
+            if part in (ablations := getattr(kind, "ABLATIONS", {})):
+                return learner, {}, ablations[part]
+    near = [f"{learner}-{part}" for learner in known if name.startswith(learner) for part in _parts(learner)]
+    raise HarkbackError(f'there is no learner "{name}"', mend=f"choose from {', '.join([*known, *near])}")
 
 
-def _named(learner: str) -> dict[str, Mapping[str, Any]]:
+def _parts(learner: str) -> list[str]:
     kind = LEARNERS.load(learner)
-    return {**getattr(kind, "VARIANTS", {}), **getattr(kind, "ABLATIONS", {})}
+    return [*getattr(kind, "VARIANTS", {}), *getattr(kind, "ABLATIONS", {})]
 
 
 def _other_answers(learner: str) -> list[str]:

@@ -18,6 +18,7 @@ from harkback.datasets import Benchmark, BenchProtocol, Dataset
 from harkback.encoders import Encoder, EncoderSpec
 from harkback.errors import HarkbackError
 from harkback.files import fingerprint, write_json
+from harkback.formats import count
 from harkback.log import Run
 from harkback.material import Material, Validation, prepare, spec_of
 from harkback.modality import Modality
@@ -50,6 +51,8 @@ class BenchSettings:
         if self.reference is not None and self.reference not in {each.name for each in found}:
             known = ", ".join(each.name for each in found)
             raise HarkbackError(f'"{self.reference}" takes no part', where="--reference", mend=f"choose from {known}")
+        for each in found:
+            each.kind(each.settings)  # Settings that cannot be are told now, not after hours of encoding.
         return found
 
 
@@ -130,9 +133,8 @@ def _changes(
         found.append(f"a memory of {memory} instead of {protocol.memory}")
     if tuple(orders) != (protocol.name,):
         found.append(f"class orders {', '.join(map(str, orders))}")
-    missing = sum("is not in the folder" in skip.reason for skip in material.skips)
-    if missing:
-        found.append(f"{missing} clips missing")
+    if material.skips:
+        found.append(f"{count(len(material.skips), 'clip')} left out")
     return tuple(found)
 
 
@@ -185,22 +187,23 @@ def _run(out: Path, contestant: Contestant, seed: int, order: Order, frame: Sequ
 
 def _take(courses: Sequence[Course], material: Material, workers: int) -> None:
     """Take all courses, in this process or in others side by side."""
-    total = sum(len(course.sizes) for course in courses)
-    todo = [course for course in courses if course.done() < len(course.sizes)]
-    with tqdm(total=total, desc="learning", unit="session", leave=False) as bar:
-        if workers < 2 or len(todo) < 2:
+    # By all courses, not by those that are left: a run that goes on must have as many threads as one that never
+    # stopped, since threads decide the order in which numbers are added.
+    workers = min(workers, len(courses))
+    with tqdm(total=sum(len(course.sizes) for course in courses), desc="learning", unit="session", leave=False) as bar:
+        if workers < 2:
             for course in courses:
                 bar.set_postfix_str(f"{course.contestants[0].name}, seed {course.seed}")
                 course.take(material, bar.update)
-        else:
-            _side_by_side(todo, courses, material, min(workers, len(todo)), bar)
+        elif todo := [course for course in courses if course.done() < len(course.sizes)]:
+            _side_by_side(todo, courses, material, workers, bar)
 
 
 def _side_by_side(
     todo: Sequence[Course], courses: Sequence[Course], material: Material, workers: int, bar: tqdm[Any]
 ) -> None:
-    threads = max(1, cores() // workers)
-    with team(workers, ["harkback.harness"], threads=threads, begin=_bring, given=material) as pool:
+    threads, needed = max(1, cores() // workers), min(workers, len(todo))
+    with team(needed, ["harkback.harness"], threads=threads, begin=_bring, given=material) as pool:
         waiting: set[Future[None]] = {pool.submit(_take_one, course) for course in todo}
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")

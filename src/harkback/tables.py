@@ -160,7 +160,7 @@ def marked(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[tuple[st
         best.append(bare(column.text(chosen)) if chosen else "")
     return [
         [
-            (text := column.text(row), not row["cumulative"] and text != DASH and bare(text) == best[k])
+            (text := column.text(row), not row["cumulative"] and text not in ("", DASH) and bare(text) == best[k])
             for k, column in enumerate(columns)
         ]
         for row in rows

@@ -1,8 +1,9 @@
 """Docs are tests: every code block of the README and the docs runs, and every line of code that they quote exists.
 
 Blocks of ``bash`` run line by line and blocks of ``python`` as scripts, page by page in one folder that has small real
-clips in ``my_clips/`` and a tiny model in ``sam-audio-small/``. A block under a comment ``<!-- not run here: why -->``
-is left out, with the reason in sight.
+clips in ``my_clips/``, a tiny model in ``sam-audio-small/`` and the project's ``examples/``. A block under a line of
+nothing but a file name and a colon is that file; ``pip`` installs, without a network, for the rest of the page alone. A
+block under a comment ``<!-- not run here: why -->`` is left out, with the reason in sight.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -21,12 +23,20 @@ from tiny_models import sam_audio_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
-BLOCK = re.compile(r"(<!-- not run here: [^\n]+ -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(^<!-- not run here: [^\n]+ -->\n)?(?:^`([^`\n]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language, text) of each block that is to run."""
-    return [(kind, text) for skip, kind, text in BLOCK.findall(page.read_text()) if not skip]
+class Block(NamedTuple):
+    file: str  #: its name, where the block is the text of a file; "" where it is to run
+    kind: str  #: language
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """Those that are to run or to be written."""
+    return [Block(*rest) for skip, *rest in BLOCK.findall(page.read_text()) if not skip]
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +50,37 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, clips: Path, tmp_path: Path) -> None:
-    shutil.copytree(clips, tmp_path / "my_clips")
-    sam_audio_folder(tmp_path / "sam-audio-small")
-    scripts = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for kind, text in blocks(page):
+    folder = tmp_path / "page"
+    shutil.copytree(clips, folder / "my_clips")
+    sam_audio_folder(folder / "sam-audio-small")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    env = with_a_pip_of_its_own(tmp_path)
+    for file, kind, text in blocks(page):
+        if file:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text)
+            continue
         if kind == "python":
-            (tmp_path / "block.py").write_text(text)
+            (folder / "block.py").write_text(text)
             argv = [sys.executable, "block.py"]
         elif kind == "bash":
             argv = ["bash", "-euo", "pipefail", "-c", text]
         else:
             continue
-        done = subprocess.run(argv, cwd=tmp_path, env=scripts, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{text}\n{done.stderr[-2000:]}"
+
+
+def with_a_pip_of_its_own(root: Path) -> dict[str, str]:
+    """An environment whose ``pip install`` leaves ours as it is: what it installs is found in that one alone."""
+    (root / "bin").mkdir()
+    pip = root / "bin" / "pip"
+    how = f'--quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --target "{root / "site"}"'
+    pip.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@" {how}\n')
+    pip.chmod(0o755)
+    scripts = [str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    modules = [str(root / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PATH": os.pathsep.join(scripts), "PYTHONPATH": os.pathsep.join(modules)}
 
 
 def test_the_first_two_commands_are_targets_of_make() -> None:

@@ -15,6 +15,7 @@ from harkback.learners.joint import JointSettings
 from harkback.learners.l3 import L3Settings
 from harkback.network import AVCIL_NETWORK
 from harkback.registry import LEARNERS
+from harkback.training import AVCIL_TRAIN
 
 
 def test_a_learner_a_variant_and_a_modality() -> None:
@@ -29,15 +30,17 @@ def test_every_learner_on_each_modality() -> None:
     assert names == ["ridge", "ridge@visual", "ncm@visual"]
 
 
-def test_variants_are_made_from_the_settings_that_were_chosen() -> None:
+def test_what_the_user_sets_goes_before_a_variant_and_after_an_ablation() -> None:
     chosen = {
-        "joint": replace(JointSettings(), network=replace(AVCIL_NETWORK, width=8)),
-        "l3": L3Settings(balance=False),
+        "joint": changed(JointSettings(), {"train.epochs": 7, "network.width": 8}),
+        "l3": L3Settings(balance=False, feature_weight=0.9),
     }
     plain, avcil, ablated = entered(["joint", "joint-avcil", "l3-no-distillation"], settings=chosen)
-    assert plain.settings.network.width == 8
-    assert avcil.settings.network == AVCIL_NETWORK
+    assert plain.settings == chosen["joint"]
+    assert avcil.settings.network == replace(AVCIL_NETWORK, width=8)
+    assert avcil.settings.train == replace(AVCIL_TRAIN, epochs=7)
     assert ablated.settings == L3Settings(feature_weight=0.0, logit_weight=0.0, balance=False)
+    assert entered(["joint-avcil"])[0].settings == JointSettings(AVCIL_NETWORK, AVCIL_TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +127,18 @@ def test_the_code_of_a_learner_is_its_own_and_what_it_is_built_on(
     (package / "mine.py").write_text(textwrap.dedent("from harkback.state import State\n\nclass Mine: x = 1\n"))
     other = code_of(mine.Mine)
     assert other != before
-    # The same with one room more beneath it.
+    # The same with one room more beneath it, however that is imported.
     (package / "mine.py").write_text(
         "from harkback.state import State\nfrom harkback.memory import Memory\n\nclass Mine: ...\n"
     )
     assert len({before, other, code_of(mine.Mine)}) == 3
+    (package / "beside.py").write_text("x = 1\n")
+    for line in ("from .beside import x", "from . import beside", "import harkback_stand_in.beside"):
+        (package / "mine.py").write_text(f"{line}\n\nclass Mine: ...\n")
+        (package / "beside.py").write_text("x = 1\n")
+        before = code_of(mine.Mine)
+        (package / "beside.py").write_text("x = 2\n")
+        assert code_of(mine.Mine) != before, line
 
 
 def test_a_room_that_decides_a_result_is_in_the_code_of_those_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,11 +264,11 @@ def test_other_orders_sizes_and_memory_are_options(clips: Listed, tmp_path: Path
     assert changes == ["sessions of 2, 2 classes", "a memory of 5 instead of 6", "class orders own-1999, 7"]
 
 
-def test_missing_clips_are_a_change_of_the_protocol(clips: Listed, tmp_path: Path) -> None:
+def test_clips_that_are_left_out_are_a_change_of_the_protocol(clips: Listed, tmp_path: Path) -> None:
     gone = tuple(Skip(f"{i}", Path("x.mp4"), "is not in the folder") for i in range(3))
     whole = WithProtocol(clips.splits, gone, protocol=BenchProtocol("o", ("top", "low", "high", "middle"), (3, 1), 6))
     done = bench(whole, Fake(), settings_of("ncm", sessions=(), memory=None), tmp_path)
-    assert facts_of(done)["protocol"]["changed"] == ["3 clips missing"]
+    assert facts_of(done)["protocol"]["changed"] == ["3 clips left out"]
 
 
 @pytest.mark.parametrize("protocol", [True, False])
@@ -276,6 +276,15 @@ def test_an_order_that_nobody_knows(clips: Listed, tmp_path: Path, protocol: boo
     dataset = WithProtocol(clips.splits) if protocol else clips
     with pytest.raises(HarkbackError, match="--orders"):
         bench(dataset, Fake(), settings_of("ncm", orders=("nonsense",)), tmp_path)
+
+
+def test_settings_that_cannot_be_are_told_before_anything_is_encoded(tmp_path: Path) -> None:
+    from harkback.learners.ridge import RidgeSettings
+
+    nothing = Listed({})  # There is nothing to encode: that would be told next.
+    wrong = BenchSettings(learners=("ridge",), settings={"ridge": RidgeSettings(penalty=0.0)})
+    with pytest.raises(HarkbackError, match="penalty"):
+        bench(nothing, Fake(), wrong, tmp_path)
 
 
 def test_a_reference_takes_part(clips: Listed, tmp_path: Path) -> None:
