@@ -86,6 +86,8 @@ class Course:
             "losses": learner.losses,
         }
         for number, run in enumerate(self.runs):
+            if run.done() > t:  # It was ahead of the others when they were killed, or they were added later.
+                continue
             answering = learner if number == 0 else self._learner(number).restore(state)
             scores = answering.scores(asked)
             if last and self.pictured and isinstance(answering, Looks) and self.contestants[0].modality != "audio":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -204,17 +204,20 @@ def _side_by_side(
 ) -> None:
     threads, needed = max(1, cores() // workers), min(workers, len(todo))
     with team(needed, ["harkback.harness"], threads=threads, begin=_bring, given=material) as pool:
-        waiting: set[Future[None]] = {pool.submit(_take_one, course) for course in todo}
+        waiting = {pool.submit(_take_one, course) for course in todo}
         while waiting:
-            done, waiting = wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
+            # Not `concurrent.futures.wait`: a Ctrl-C while it takes the futures' locks would leave them taken.
+            sleep(0.2)
+            finished = {future for future in waiting if future.done()}
             try:
-                for future in done:
+                for future in finished:
                     future.result()
             except BrokenProcessPool:
                 raise HarkbackError(
                     "a process that learnt was ended from outside, perhaps for want of memory",
                     mend="run the same command with --workers 1: it goes on from there",
                 ) from None
+            waiting -= finished
             # What is finished lies in the log, so that is where to look.
             bar.update(sum(course.done() for course in courses) - bar.n)
 

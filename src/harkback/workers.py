@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -35,27 +35,28 @@ def team(
         context.set_forkserver_preload(list(preload))
     else:
         context = multiprocessing.get_context("spawn")
-    stop, stopper = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads, stop, begin, given))
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads, begin, given))
     try:
         yield pool
         pool.shutdown(wait=True)
-    finally:
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        stopper.close()
-        stop.close()
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()  # What they have finished is on the disk.
+        raise
 
 
-def _begin(threads: int, stop: Connection, begin: Callable[..., None] | None, given: Any) -> None:
+def _begin(threads: int, begin: Callable[..., None] | None, given: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is not None:  # A worker whose parent was killed would wait for work for ever.
-        threading.Thread(target=_die_with, args=(parent.sentinel, stop), daemon=True).start()
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
     if begin is not None:
         begin(given)
 
 
-def _die_with(*others: Any) -> None:
-    wait(others)
+def _die_with(parent: int) -> None:
+    wait([parent])
     os._exit(1)

@@ -205,7 +205,7 @@ def test_videos_that_are_named_as_aves(script: ModuleType, tmp_path: Path) -> No
     argv = ["--data", tmp_path / "data", "--out", tmp_path / "results", "--features", "signal", "--quick"]
     told = said(script, *argv, "--only", "ave", "--workers", "0")
     assert f"AVE, {len(chosen)} of 4,079 clips in" in told
-    assert "4055 clips missing" in told
+    assert "4055 clips left out" in told
     _, rows = table((tmp_path / "results" / "signal-quick" / "tables.md").read_text())
     report = json.loads((tmp_path / "results" / "signal-quick" / "ave" / "report.json").read_text())
     assert {row["learner"]: round(100 * row["mean_accuracy"], 1) for row in report["rows"]} == {

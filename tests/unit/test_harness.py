@@ -16,7 +16,7 @@ import torch
 from fakes import Fake, Listed, small, tone
 from harkback import material
 from harkback.clips import Clip, Skip
-from harkback.contestants import entered
+from harkback.contestants import changed, entered
 from harkback.datasets import BenchProtocol
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
@@ -167,6 +167,15 @@ def test_two_ways_to_answer_are_trained_once(clips: Listed, tmp_path: Path, sess
     assert not torch.equal(nme.scores(2), fc.scores(2))
 
 
+def test_another_answer_asked_for_later_leaves_the_first_as_it_is(clips: Listed, tmp_path: Path) -> None:
+    bench(clips, Fake(), settings_of("icarl"), tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.*")}
+    bench(clips, Fake(), settings_of("icarl", "icarl-fc"), tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    bench(clips, Fake(), settings_of("icarl", "icarl-fc"), tmp_path / "both")
+    assert logged(tmp_path / "out") == logged(tmp_path / "both")
+
+
 class Killed(BaseException):
     pass
 
@@ -193,7 +202,7 @@ def test_two_answers_go_on_after_a_kill(clips: Listed, tmp_path: Path, monkeypat
                 break
             except Killed:
                 assert wrote < 100
-    assert wrote > 6  # What one had written already was written again, alike, for the other's sake.
+    assert wrote == 6  # What one of them had written already is left as it is.
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
 
 
@@ -215,6 +224,13 @@ def test_processes_side_by_side_measure_the_same(clips: Listed, tmp_path: Path) 
     for a, b in zip(alone.runs, together.runs, strict=True):
         # A process of its own may have more threads than a test, which adds up in another order.
         torch.testing.assert_close(a.scores(2), b.scores(2), rtol=1e-4, atol=1e-5)
+
+
+def test_what_fails_in_a_process_fails_the_bench_with_its_line(clips: Listed, tmp_path: Path) -> None:
+    settings = settings_of("finetune", "ncm", seeds=(0, 1))
+    wild = changed(LEARNERS.load("finetune").Settings(), {"train.rate": 1e30, "train.epochs": 3})
+    with pytest.raises(HarkbackError, match="not finite"):
+        bench(clips, Fake(), replace(settings, settings={"finetune": wild}), tmp_path, workers=2)
 
 
 # ---- protocols ------------------------------------------------------------------------------------------------------

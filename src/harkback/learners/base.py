@@ -23,7 +23,8 @@ class Learner(ABC, Generic[SettingsT]):
 
     A subclass writes `_learn` and `_scores`. Whatever it must remember it keeps as attributes that are tensors,
     `torch.Generator`s or `Stateful` (a network, a memory): those are saved and restored for it. All randomness comes
-    from ``self.generator``.
+    from ``self.generator``. A field ``answer`` of its settings may change `_scores` alone: learners that differ in it
+    share one training in a bench.
     """
 
     Settings: ClassVar[type[Any]]  #: frozen dataclass; its fields are the learner's flags
