@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,8 @@ def failure(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
 def result(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> dict[str, Any]:
     main([*(str(word) for word in argv), "--json"])
     return json.loads(capsys.readouterr().out)
+
+
+def heed_ctrl_c() -> None:
+    """For a process about to start: tests that run in the background of a shell were told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

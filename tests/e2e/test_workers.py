@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
+from commands import heed_ctrl_c
 
 LONG = ("--l3.train.epochs", "100000")  # Hours: it never ends by itself.
 
@@ -26,7 +29,8 @@ def command(clips: Path, store: Path, out: Path, *more: str) -> list[str]:
 def running(clips: Path, store: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A bench of which two processes are learning now."""
     words = command(clips, store, tmp_path / "out", "--learners", "ncm,l3", *LONG)
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(words, **pipes, preexec_fn=heed_ctrl_c)
     try:
         until(lambda: len(list((tmp_path / "out" / "runs").glob("ncm-*/session-01.json"))) == 2)
         time.sleep(1.0)  # Both are at l3, whose first session never ends.
