@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import json
 import os
 import sys
@@ -13,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
 from harkback import __version__
 from harkback.errors import HarkbackError, one_line
-from harkback.flags import at_least_none, class_orders, counted, names, numbers
+from harkback.flags import at_least_none, class_orders, counted, names, numbers, parsed, with_settings
 
 if TYPE_CHECKING:
     from harkback.datasets import Dataset
@@ -258,52 +254,10 @@ def _run(name: str, args: list[str]) -> None:
         raise HarkbackError(f'there is no command "{name}"', mend=f"choose from {', '.join(COMMANDS)}")
     kinds = [registry for registry, commands in SETTINGS.items() if name in commands]
     if kinds:
-        command, settings = _with_settings(COMMANDS[name], name, args, kinds)
+        command, settings = with_settings(COMMANDS[name], name, args, kinds)
         command.run(settings)
     else:
-        _parsed(COMMANDS[name], name, args).run()
-
-
-def _with_settings(
-    kind: type[Any], name: str, args: list[str], registries: Sequence[str]
-) -> tuple[Any, dict[str, Any]]:
-    """The command, and the settings of learners and encoders: typed fields are flags, ``--l3.train.epochs 50``."""
-    from harkback import registry
-
-    found = {
-        entry: entries.load(entry).Settings
-        for entries in (getattr(registry, each) for each in registries)
-        for entry in entries.names()
-        if hasattr(entries.load(entry), "Settings")
-    }
-    found = {entry: settings for entry, settings in found.items() if dataclasses.fields(settings)}
-    fields = {entry: entry.replace("-", "_") for entry in found}
-    settings = dataclasses.make_dataclass(
-        "Settings",
-        [(fields[entry], of, field(default_factory=of)) for entry, of in found.items()],
-        frozen=True,
-    )
-    flat = arg(name="")
-    both = dataclasses.make_dataclass(
-        "Both", [("command", Annotated[kind, flat]), ("settings", Annotated[settings, flat])], frozen=True
-    )
-    both.__doc__ = kind.__doc__
-    parsed = _parsed(both, name, args)
-    return parsed.command, {entry: getattr(parsed.settings, fields[entry]) for entry in found}
-
-
-def _parsed(kind: type[Any], name: str, args: list[str]) -> Any:
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"harkback {name}", args=args)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        # The parser frames its message in a box of several lines; here a failure is one line.
-        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-        words = [line for line in lines if line and not line.startswith(("For full helptext", "harkback ", "Parsing"))]
-        raise HarkbackError(" ".join(words[1:] or words), mend=f"see harkback {name} --help") from None
+        parsed(COMMANDS[name], name, args).run()
 
 
 def _overview() -> str:

@@ -1,6 +1,15 @@
-"""What people write behind the flags of the command line -> numbers and names, or one line on what is wrong."""
+"""What people write behind a command -> its settings, numbers and names; or one line on what is wrong."""
 
 from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import arg
 
 from harkback.errors import HarkbackError
 
@@ -46,3 +55,44 @@ def at_least_none(number: int, flag: str) -> int:
     if number < 0:
         raise HarkbackError(f"{number} is negative", where=flag, mend="give 0 or more")
     return number
+
+
+def with_settings(kind: type[Any], name: str, args: list[str], registries: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The command, and the settings of learners and encoders: typed fields are flags, ``--l3.train.epochs 50``."""
+    from harkback import registry
+
+    found = {
+        entry: entries.load(entry).Settings
+        for entries in (getattr(registry, each) for each in registries)
+        for entry in entries.names()
+        if hasattr(entries.load(entry), "Settings")
+    }
+    found = {entry: settings for entry, settings in found.items() if dataclasses.fields(settings)}
+    fields = {entry: entry.replace("-", "_") for entry in found}
+    settings = dataclasses.make_dataclass(
+        "Settings",
+        [(fields[entry], of, dataclasses.field(default_factory=of)) for entry, of in found.items()],
+        frozen=True,
+    )
+    flat = arg(name="")
+    both = dataclasses.make_dataclass(
+        "Both", [("command", Annotated[kind, flat]), ("settings", Annotated[settings, flat])], frozen=True
+    )
+    both.__doc__ = kind.__doc__
+    told = parsed(both, name, args)
+    return told.command, {entry: getattr(told.settings, fields[entry]) for entry in found}
+
+
+def parsed(kind: type[Any], name: str, args: list[str]) -> Any:
+    """A command's dataclass, filled from the words behind its name."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"harkback {name}", args=args)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # The parser frames its message in a box of several lines; here a failure is one line.
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        words = [line for line in lines if line and not line.startswith(("For full helptext", "harkback ", "Parsing"))]
+        raise HarkbackError(" ".join(words[1:] or words), mend=f"see harkback {name} --help") from None

@@ -86,21 +86,22 @@ class Bench:
     runs: tuple[Run, ...]
 
 
-def planned(dataset: Dataset, material: Material, settings: BenchSettings) -> Plan:
-    """Fill in what the settings leave open, from the dataset's protocol if it has one."""
+def protocol_of(dataset: Dataset, settings: BenchSettings) -> BenchProtocol | None:
+    """The dataset's protocol, if it has one; `HarkbackError` if a class order is asked for that nobody knows."""
     protocol = dataset.protocol if isinstance(dataset, Benchmark) else None
+    for order in settings.orders:
+        if isinstance(order, str) and (protocol is None or order != protocol.name):
+            mend = "give a number of orders" if protocol is None else f"use {protocol.name}, or numbers"
+            raise HarkbackError(f'there is no class order "{order}"', where="--orders", mend=mend)
+    return protocol
+
+
+def planned(protocol: BenchProtocol | None, material: Material, settings: BenchSettings) -> Plan:
+    """Fill in what the settings leave open, from the protocol if there is one."""
     if protocol is None:
-        named = [order for order in settings.orders if isinstance(order, str)]
-        if named:
-            raise HarkbackError(
-                f'there is no class order "{named[0]}"', where="--orders", mend="give a number of orders"
-            )
         orders, memory, sizes = settings.orders, 100, cut(len(material.classes), settings.sessions or (5,))
     else:
         orders, memory = settings.orders or (protocol.name,), protocol.memory
-        wrong = [order for order in orders if isinstance(order, str) and order != protocol.name]
-        if wrong:
-            raise HarkbackError(f'there is no class order "{wrong[0]}"', where="--orders", mend=f"use {protocol.name}")
         sizes = cut(len(material.classes), settings.sessions) if settings.sessions else _present(protocol, material)
     memory = memory if settings.memory is None else settings.memory
     changes = () if protocol is None else _changes(protocol, material, sizes, memory, orders)
@@ -152,10 +153,11 @@ def bench(
     encoder: None for a dataset that comes as features; workers: processes that learn side by side; None: one a core;
     0: this process.
     """
-    contestants = settings.contestants()
+    # What cannot be is told before hours of encoding.
+    contestants, protocol = settings.contestants(), protocol_of(dataset, settings)
     spec = spec_of(dataset, encoder)
     material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation)
-    plan = planned(dataset, material, settings)
+    plan = planned(protocol, material, settings)
     by_training: dict[str, list[Contestant]] = {}
     for contestant in contestants:
         by_training.setdefault(contestant.training, []).append(contestant)

@@ -153,9 +153,10 @@ def _enough(dataset: Dataset, split: str, validation: Validation) -> dict[str, t
     names = {"train": "train", "asked": split, "validation": "val"}
     if validation == "none":
         del names["validation"]
-    for name in names.values():
+    for part, name in names.items():
         if not splits.get(name):
-            raise HarkbackError(f'there are no clips in split "{name}"', where=dataset.name, mend="add some")
+            mend = "add some, or use --validation none" if part == "validation" else "add some"
+            raise HarkbackError(f'there are no clips in split "{name}"', where=dataset.name, mend=mend)
     both = {clip.label for clip in splits["train"]} & {clip.label for clip in splits[split]}
     if len(both) < 2:
         raise _too_few(dataset, len(both), dataset.skips)
