@@ -273,7 +273,11 @@ def _overview() -> str:
 def _dataset(source: str, read_pickle: bool) -> Dataset:
     from harkback.datasets import open_dataset
 
-    return open_dataset(source, read_pickle=read_pickle)
+    dataset = open_dataset(source, read_pickle=read_pickle)
+    missing = getattr(dataset, "shortfall", "")  # Of a benchmark of which not all clips are there.
+    if missing:
+        _say(f"{dataset.name}: {missing}")
+    return dataset
 
 
 def _conclude(finished: Bench, as_json: bool) -> None:

@@ -150,6 +150,13 @@ def test_every_listed_clip_is_there_or_skipped(tmp_path: Path) -> None:
     assert {split: sum(share.found for share in of.values()) for split, of in shares.items()} == {
         "train": 4, "val": 0, "test": 3,
     }  # fmt: skip
+    assert dataset.shortfall.startswith("4 of 3294 clips of train, 0 of 391 clips of val, 3 of 394 clips of test")
+    assert "nothing of the class" in dataset.shortfall
+
+
+def test_of_a_whole_benchmark_nothing_is_said_to_be_missing(tmp_path: Path) -> None:
+    everything = [clip for clips in bench("ave").splits.values() for clip in clips]
+    assert Ave(put(tmp_path, *(f"{clip}.mp4" for clip in everything))).shortfall == ""
 
 
 def test_skips_are_known_before_the_splits_are_asked_for(tmp_path: Path) -> None:

@@ -157,6 +157,13 @@ def missing(dataset: Partial) -> dict[str, dict[str, Share]]:
     return _shares(dataset.bench, {clip.id for clips in dataset.splits.values() for clip in clips})
 
 
+def shortfall(dataset: Partial) -> str:
+    """What `told` says of a dataset; nothing if no listed clip is missing."""
+    if all(share.found == share.listed for of in missing(dataset).values() for share in of.values()):
+        return ""
+    return told(dataset.bench, (clip.id for clips in dataset.splits.values() for clip in clips))
+
+
 def told(whole: Bench, found: Iterable[str] = ()) -> str:
     """The same as half a sentence: how many clips of each split are there, and which classes have none at all."""
     shares = _shares(whole, set(found))

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from harkback.clips import Clip, Skip
 from harkback.datasets import BenchProtocol
-from harkback.datasets._avcil import Bench, bench, told
+from harkback.datasets._avcil import Bench, bench, shortfall, told
 from harkback.datasets._walk import files_in
 from harkback.errors import HarkbackError
 
@@ -59,6 +59,11 @@ class BenchVideos:
     def skips(self) -> tuple[Skip, ...]:
         """Listed clips that are not there, then files of clips that another file holds already."""
         return self._found[1]
+
+    @property
+    def shortfall(self) -> str:
+        """How many of the listed clips are there, and of which classes there are none; nothing if all are."""
+        return shortfall(self)
 
     @cached_property
     def _found(self) -> tuple[dict[str, tuple[Clip, ...]], tuple[Skip, ...]]:

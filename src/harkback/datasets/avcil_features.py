@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from harkback.clips import Clip, Skip
 from harkback.datasets import BenchProtocol
-from harkback.datasets._avcil import BENCHES, Bench, bench
+from harkback.datasets._avcil import BENCHES, Bench, bench, shortfall
 from harkback.datasets._released import (
     LAYOUT,
     WORDS,
@@ -82,6 +82,11 @@ class AvcilFeatures:
     def skips(self) -> tuple[Skip, ...]:
         """Listed clips without features, or with features of one kind alone."""
         return self._found[1]
+
+    @property
+    def shortfall(self) -> str:
+        """How many of the listed clips are there, and of which classes there are none; nothing if all are."""
+        return shortfall(self)
 
     @cached_property
     def _found(self) -> tuple[dict[str, tuple[Clip, ...]], tuple[Skip, ...]]:
