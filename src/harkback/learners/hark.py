@@ -1,0 +1,200 @@
+"""Harkback's own learner: everything it knows is a sum over clips, the look included, so nothing is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
+
+from harkback.bags import Bag
+from harkback.blocks import Block, scales
+from harkback.errors import HarkbackError
+from harkback.features import READ, FeatureRows, Features, batches
+from harkback.gaze import Foretelling, Patches, attended, shares
+from harkback.gram import by_class
+from harkback.learners.base import Learner
+from harkback.moments import Moments
+from harkback.standard import Standard, measure
+
+LOGIT = 12.0  #: what turns the scores of a regression on one-hot classes into logits, for choosing the picture's share
+SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)  #: how much the picture may weigh beside the sound
+
+
+@dataclass(frozen=True, slots=True)
+class HarkSettings:
+    features: int = 500  #: random features of a sound token; half as many of a patch
+    penalty: float = 3e-4  #: weight of the squared coefficients, per clip
+    passes: int = 3  #: how often the look is corrected by what was looked at
+    guide: Literal["audio", "none"] = "audio"  #: what guides the look; none: the plain mean of the patches
+    weigh: bool = True  #: choose by leave-one-out how much the picture weighs; else as much as the sound
+    left_out: bool = True  #: a clip's look is guided by the other clips alone while it is learnt
+
+
+class Hark(Learner[HarkSettings]):
+    """Ridge regression on what is heard, what is seen, and what the sound points at. Exemplars: none.
+
+    A clip's vector is [heard; attended; pictured]: two bags of tokens (`bags.Bag`) with, between them, the mean of the
+    patches by closed-form guided attention (`gaze`). One sum of such vectors' products serves twice: its columns
+    heard x attended are the regression that says where to look, and all of it is the regression that says which class.
+
+    Learning a session:
+
+    1. Its clips' sounds and patches are added to the sums.
+    2. Where to look: at first each clip is told the mean patch of its class, made as much bolder as there are patches
+       (one of them is meant). The sound foretells that, the look goes there, and what is then seen is what the sound
+       shall foretell in the next pass.
+    3. A clip's look is guided by the other clips alone, leaving it out of the regression by its leverage:
+       (y_i - h_i t_i) / (1 - h_i). Else the looks of learnt clips would be better than those of clips to come.
+    4. How much the picture weighs beside the sound is what would have served all clips so far best, each left out.
+
+    What was looked at in former sessions was seen by the look as it then was; the rest does not depend on the order of
+    the sessions, given the first, which fixes what tokens are measured against. `docs/method.md` has the equations.
+    """
+
+    Settings = HarkSettings
+    FITTED: ClassVar[tuple[str, ...]] = ("weight", "bias", "gaze", "gaze_bias")
+    ABLATIONS: ClassVar = {
+        "no-look": {"guide": "none"},
+        "one-pass": {"passes": 1},
+        "not-left-out": {"left_out": False},
+        "not-weighed": {"weigh": False},
+        "no-lift": {"features": 0},
+    }
+
+    def __init__(self, settings: HarkSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
+        super().__init__(settings, memory=memory, seed=seed)
+        s = self.settings
+        if not s.penalty > 0:
+            raise HarkbackError("the penalty of hark must be above 0", mend="3e-4 is the default")
+        seeds = torch.randint(2**62, (2,), generator=self.generator)  # Of the random features: they need not be kept.
+        self.sound, self.picture = Bag(s.features, seeds[0]), Bag(s.features // 2, seeds[1])
+        self.patches = Patches()
+        self.moments = Moments()
+        self.tried = torch.zeros(len(SHARES), dtype=torch.float64)  #: loss of all clips so far, each left out, by share
+        nothing = torch.zeros(0, dtype=torch.float64)
+        self.gaze, self.gaze_bias = nothing, nothing  #: (heard columns, visual_dim), (visual_dim,): where to look
+        self.weight, self.bias = nothing, nothing  #: (columns, classes), (classes,)
+
+    def _learn(self, features: FeatureRows, targets: Tensor) -> None:
+        self._measure(features)
+        heard, pictured, plain = self._bags(features)
+        looked = self._look_anew(features, heard, plain, targets)
+        x = torch.cat([heard, looked, pictured], 1)
+        self.moments.add(x, targets, len(self.classes))
+        self._solve(x, targets)
+
+    def _scores(self, features: Features) -> Tensor:
+        heard, patches = self._heard(features), self._patches(features)
+        looked = self._looked(heard @ self.gaze + self.gaze_bias, features, patches)
+        pictured = self.picture.vector(self.picture.raw(patches), features.seen)
+        return torch.cat([heard, looked, pictured], 1) @ self.weight + self.bias
+
+    @torch.no_grad()
+    def heat(self, features: Features) -> Tensor:
+        direction = self._heard(features) @ self.gaze + self.gaze_bias
+        heat: Tensor = self._look(direction, features, self._patches(features)).unflatten(1, features.visual.shape[1:3])
+        return heat
+
+    # ---- what is heard and seen ----
+
+    def _measure(self, rows: FeatureRows) -> None:
+        """Fix what tokens are measured against, by the first clips that have any."""
+        if len(self.sound.middle) and len(self.picture.middle):
+            return
+        found = Standard(rows.shape.audio_dim), Standard(rows.shape.visual_dim)
+        measure(rows, *found)
+        for bag, standard in zip((self.sound, self.picture), found, strict=True):
+            if not len(bag.middle):
+                bag.measure(standard)
+
+    def _bags(self, rows: FeatureRows) -> tuple[Tensor, Tensor, Tensor]:
+        """heard and pictured (clips, columns) of a session, and the mean of its clips' patches (clips, visual_dim).
+
+        Its patches are added to the sums.
+        """
+        sounds, pictures, there = [], [], []
+        for batch in batches(len(rows), READ):
+            clips = rows[batch]
+            patches = self._patches(clips)
+            self.patches.add(patches[clips.seen])
+            sounds.append(self.sound.raw(self.sound.standard(clips.audio)))
+            pictures.append(self.picture.raw(patches))
+            there.append(torch.stack([clips.heard, clips.seen]))
+        (heard, seen), sound, picture = torch.cat(there, 1), torch.cat(sounds), torch.cat(pictures)
+        self.sound.fix(sound, heard)
+        self.picture.fix(picture, seen)
+        plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim] - self.patches.mean, 0.0)
+        return self.sound.vector(sound, heard), self.picture.vector(picture, seen), plain
+
+    def _heard(self, clips: Features) -> Tensor:
+        return self.sound.vector(self.sound.raw(self.sound.standard(clips.audio)), clips.heard)
+
+    def _patches(self, clips: Features) -> Tensor:
+        """(clips, frames x patches, visual_dim) float32, standardised."""
+        return self.picture.standard(clips.visual.flatten(1, 2))
+
+    # ---- where to look ----
+
+    def _look(self, direction: Tensor, clips: Features, patches: Tensor) -> Tensor:
+        """(clips, frames x patches) shares; even where there is no sound or no picture to go by."""
+        guided = clips.heard & clips.seen & (self.settings.guide == "audio")
+        return shares(torch.where(guided[:, None], direction, 0.0), patches)
+
+    def _looked(self, direction: Tensor, clips: Features, patches: Tensor) -> Tensor:
+        """(clips, visual_dim) what was looked at, less the mean patch; zero where there is no picture."""
+        seen = attended(self._look(direction, clips, patches), patches) - self.patches.mean
+        return torch.where(clips.seen[:, None], seen, 0.0)
+
+    def _look_anew(self, rows: FeatureRows, heard: Tensor, plain: Tensor, targets: Tensor) -> Tensor:
+        """(clips, visual_dim) what a session's clips look at; sets ``gaze`` for clips to come."""
+        foretelling = Foretelling(self.moments, heard, plain.shape[1], self.sound.blocks())
+        looked = torch.zeros_like(plain)
+        for _, mine in by_class(targets):
+            looked[mine] = plain[mine].mean(0) * rows.shape.frames * rows.shape.patches
+        for _ in range(self.settings.passes):
+            if self.settings.left_out:
+                direction = self.patches.against(foretelling.left_out(looked))
+            else:
+                slope, bias = foretelling.fit(looked)
+                direction = self.patches.against(heard @ slope + bias)
+            parts = []
+            for batch in batches(len(rows), READ):
+                clips = rows[batch]
+                parts.append(self._looked(direction[batch], clips, self._patches(clips)))
+            looked = torch.cat(parts)
+        slope, bias = foretelling.fit(looked)
+        self.gaze, self.gaze_bias = self.patches.against(slope), self.patches.against(bias[None])[0]
+        return looked
+
+    # ---- which class ----
+
+    def _solve(self, x: Tensor, targets: Tensor) -> None:
+        """The ridge regression of all clips so far; x (clips, columns) and targets (clips,): of this session."""
+        m = self.moments
+        total, mean, share = m.total, m.mean, m.counts / m.total
+        spread = m.products / total - mean.outer(mean)
+        cross = m.sums.T / total - mean.outer(share)
+        y = one_hot(targets, len(self.classes)).double() - share
+        found = []
+        for i, weight in enumerate(SHARES if self.settings.weigh else (1.0,)):
+            scale = scales(spread.diagonal(), self._blocks(weight))
+            gram = scale[:, None] * spread * scale
+            gram.diagonal().add_(self.settings.penalty)
+            factor = torch.linalg.cholesky(gram)
+            slope = torch.cholesky_solve(scale[:, None] * cross, factor)
+            found.append(scale[:, None] * slope)
+            if self.settings.weigh:
+                z = (x - mean) * scale
+                lever = torch.linalg.solve_triangular(factor, z.T, upper=False).square().sum(0)[:, None] / total
+                said = share + y + (z @ slope - y) / (1 - lever - 1 / total).clamp_min(1e-6)
+                self.tried[i] += cross_entropy(LOGIT * said, targets, reduction="sum")
+        self.weight = found[int(self.tried.argmin()) if self.settings.weigh else 0]
+        self.bias = share - mean @ self.weight
+
+    def _blocks(self, share: float) -> list[Block]:
+        """share: how much the picture weighs beside the sound."""
+        guided = Block(len(self.picture.mean), 0.5 * share)
+        return [*self.sound.blocks(), guided, *self.picture.blocks(0.3 * share)]
