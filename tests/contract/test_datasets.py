@@ -47,6 +47,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "demo": {"classes": 2, "train": 2, "test": 1},
     "avcil-features": {"read_pickle": True},
     "avcil-features-disjoint": {"read_pickle": True},
+    "decoys": {"classes": 4, "train": 3, "val": 1, "test": 2, "frames": 2, "patches": 8, "dim": 32},
 }
 
 

@@ -25,7 +25,7 @@ SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)  #: how much the picture may weigh beside t
 
 @dataclass(frozen=True, slots=True)
 class HarkSettings:
-    features: int = 500  #: random features of a sound token; half as many of a patch
+    features: int = 800  #: random features of a sound token; half as many of a patch
     penalty: float = 3e-4  #: weight of the squared coefficients, per clip
     passes: int = 3  #: how often the look is corrected by what was looked at
     guide: Literal["audio", "none"] = "audio"  #: what guides the look; none: the plain mean of the patches
