@@ -63,8 +63,8 @@ class BenchCommand:
     data: Positional[
         str
     ]  #: folder of clips (class/*, {train,val,test}/class/* or clips.csv), or NAME:FOLDER of a dataset
-    learners: str = "l3,finetune,joint,ncm,ridge"  #: which, by name, with commas; NAME@audio, NAME@visual: one modality
-    suite: str | None = None  #: a list of learners instead: all, avcil (its paper's table), l3-ablation
+    learners: str = "hark,l3,finetune,joint,ncm,ridge"  #: by name, with commas; NAME@audio, NAME@visual: one modality
+    suite: str | None = None  #: a list of learners instead: all, avcil (its paper's table), hark-ablation, l3-ablation
     modality: str = "both"  #: both, audio, visual, or several with commas: every learner on each
     sessions: str | None = None  #: 5: five equal sessions; 3,1,2: these numbers of classes; none: 5, or the benchmark's
     memory: int | None = None  #: exemplars a learner may keep, in all; none: 100, or the benchmark's own

@@ -33,7 +33,7 @@ Order = int | str  #: a number: the classes shuffled so; a name: the protocol's 
 class BenchSettings:
     """What is measured. Where a benchmark has a protocol of its own, that decides what is left open here."""
 
-    learners: tuple[str, ...] = ("l3", "finetune", "joint", "ncm", "ridge")  #: see `contestants.entered`
+    learners: tuple[str, ...] = ("hark", "l3", "finetune", "joint", "ncm", "ridge")  #: see `contestants.entered`
     suite: str | None = None  #: a list of learners by name, instead: all, avcil, l3-ablation
     modalities: tuple[Modality, ...] = ("both",)  #: each learner is run on each
     sessions: tuple[int, ...] = ()  #: one number: that many equal sessions; several: their sizes; none: 5 equal ones

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ class Decoys:
     What tells the target from its decoys is a key: six random numbers, new for every thing in every clip, that a thing
     mixes into its patch, and the target into the sound too, by another fixed matrix. Who knows all looks and sounds but
     not the key can rule out the decoys that sound otherwise, and is right in 77 of 100 clips; with it, in nearly all.
+    ``told_by="sound"`` is the same without keys, and with decoys that all sound otherwise than the target: to know
+    which looks go with which sound is enough.
 
     ``root`` is not used: it need not exist, it is not read, and nothing is written there. A clip's ``path`` is this
     module, the one file that all clips come from. A clip depends on ``(seed, split, class, index)`` and on ``classes``,
@@ -84,11 +86,13 @@ class Decoys:
         patches: int = 16,
         dim: int = 768,
         seed: int = 0,
+        told_by: Literal["key", "sound"] = "key",
     ) -> None:
         """``train``, ``val`` and ``test`` are clips per class."""
         if classes < 2 or patches <= DECOYS or frames < 1 or dim < KEY or min(train, val, test) < 0:
             what = f"{classes} classes, {train}/{val}/{test} clips of {frames} x {patches} x {dim} cannot be"
             raise HarkbackError(what, where="decoys", mend=f"take 2 classes, 1 x {DECOYS + 1} x {KEY}, or more")
+        self._told_by = told_by
         self._sizes, self._seed = {"train": train, "val": val, "test": test}, seed
         self._shape = TokenShape(1, dim, frames, patches, dim)
         self.classes = tuple(f"look {c // 2:02d} {'ab'[c % 2]}" for c in range(classes))
@@ -121,7 +125,7 @@ class Decoys:
         facts = {
             "edition": EDITION, "seed": self._seed, "classes": len(self.classes), **self._shape._asdict(),
             "look": LOOK, "gap": GAP, "sound": SOUND, "sounds": SOUNDS, "key": KEY, "spread": SPREAD,
-            "decoys": DECOYS, "scene": SCENE, "noise": NOISE,
+            "decoys": DECOYS, "scene": SCENE, "noise": NOISE, "told by": self._told_by,
         }  # fmt: skip
         shape, with_ = self._shape, {"numpy": np.__version__}  # No sound is read: 0 Hz.
         return EncoderSpec("decoys", fingerprint(facts), "Apache-2.0", shape, shape.frames, 0, facts, with_)
@@ -176,11 +180,15 @@ class Decoys:
         pair = clip.id.split("/")[1]  # Not the label, which may have been changed.
         target = 2 * int(pair[:-1]) + "ab".index(pair[-1])
         others = (target + rng.integers(1, classes, DECOYS)) % classes
+        spread = SPREAD
+        if self._told_by == "sound":
+            apart = [c for c in range(classes) if self.sound_of(c) != self.sound_of(target)]
+            others, spread = rng.choice(apart, DECOYS), 0.0
         lengths = rng.integers(max(1, frames // 2), frames + 1, things)
         starts = rng.integers(0, frames - lengths + 1)
         since = np.arange(frames)[:, None] - starts
         visible = (since >= 0) & (since < lengths)
-        keys, places = SPREAD * rng.standard_normal((things, KEY), np.float32), rng.permutation(patches)[:things]
+        keys, places = spread * rng.standard_normal((things, KEY), np.float32), rng.permutation(patches)[:things]
         return Scene([target, *others.tolist()], keys, places, visible)
 
 
