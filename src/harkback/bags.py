@@ -45,6 +45,8 @@ class Bag(Kept):
 
     def raw(self, tokens: Tensor) -> Tensor:
         """(clips, dim + 2 features) float64; tokens: (clips, tokens, dim) float32, standardised."""
+        if not self.features:
+            return tokens.mean(1).double()
         dim = tokens.shape[2]
         drawn = projection(int(self.seed), dim + 1, self.features).float()  # The last row is the thresholds'.
         weight, threshold = drawn[:-1] / dim**0.5, drawn[-1] * SPREAD

@@ -83,7 +83,9 @@ def suite(name: str) -> tuple[str, ...]:
         ablations: Mapping[str, Any] = getattr(LEARNERS.load(learner), "ABLATIONS", {})
         if ablations:
             return (f"{learner}@visual", f"{learner}@audio", *(f"{learner}-{part}" for part in ablations), learner)
-    raise HarkbackError(f'there is no suite "{name}"', where="--suite", mend="choose from all, avcil, hark-ablation, l3-ablation")
+    raise HarkbackError(
+        f'there is no suite "{name}"', where="--suite", mend="choose from all, avcil, hark-ablation, l3-ablation"
+    )
 
 
 def changed(settings: Any, overrides: Mapping[str, Any]) -> Any:

@@ -44,11 +44,11 @@ class Patches(Kept):
         return self.sum / self.count.clamp_min(1)
 
     def against(self, expected: Tensor) -> Tensor:
-        """(..., dim) the direction in which a patch is like the expected one and unlike patches in general.
+        """(clips, dim) the direction in which a patch is like the expected one and unlike patches in general.
 
-        expected: (..., dim) less the mean patch. Sigma^-1 expected, with Sigma the covariance of patches: up to what is
-        the same for all patches, the logarithm of how much likelier a patch is to be the expected one than any other
-        (two normal distributions with one covariance).
+        expected: (clips, dim) less the mean patch. Sigma^-1 expected, with Sigma the covariance of patches: up to what
+        is the same for all patches, the logarithm of how much likelier a patch is to be the expected one than any
+        other (two normal distributions with one covariance).
         """
         mean = self.mean
         spread = self.products / self.count.clamp_min(1) - torch.outer(mean, mean)
@@ -100,9 +100,12 @@ class Foretelling:
         mean, from which it is not left out).
         """
         mean = (self._sum + looked.sum(0)) / self._count
+        return mean + (self(looked) - mean - self._leverage * (looked - mean)) / (1 - self._leverage)
+
+    def __call__(self, looked: Tensor) -> Tensor:
+        """(clips, dim) what the sound of each clip foretells."""
         slope, bias = self.fit(looked)
-        foretold = self._heard @ slope + bias - mean
-        return mean + (foretold - self._leverage * (looked - mean)) / (1 - self._leverage)
+        return self._heard @ slope + bias
 
 
 def shares(direction: Tensor, patches: Tensor) -> Tensor:

@@ -53,6 +53,21 @@ def wide() -> Decoys:
     return Decoys(NOWHERE, classes=28, train=6, val=0, test=1, frames=6, patches=16, dim=192, seed=3)
 
 
+def test_told_by_the_sound_no_decoy_sounds_like_the_target() -> None:
+    plain = Decoys(NOWHERE, classes=28, train=6, val=0, test=0, frames=2, patches=8, dim=32, told_by="sound")
+    keyed = Decoys(NOWHERE, classes=28, train=6, val=0, test=0, frames=2, patches=8, dim=32)
+    mixed_up = 0
+    for clip in plain.splits["train"]:
+        scene = plain.scene(clip)
+        sounds = [plain.sound_of(c) for c in scene.classes]
+        assert sounds[0] not in sounds[1:]
+        assert not scene.keys.any()
+        others = [keyed.sound_of(c) for c in keyed.scene(clip).classes]
+        mixed_up += others[0] in others[1:]
+    assert mixed_up > 0  # With keys, some do.
+    assert plain.spec.key != keyed.spec.key
+
+
 # ---- what a clip is made of -----------------------------------------------------------------------------------------
 
 

@@ -50,8 +50,9 @@ class Hark(Learner[HarkSettings]):
        (y_i - h_i t_i) / (1 - h_i). Else the looks of learnt clips would be better than those of clips to come.
     4. How much the picture weighs beside the sound is what would have served all clips so far best, each left out.
 
-    What was looked at in former sessions was seen by the look as it then was; the rest does not depend on the order of
-    the sessions, given the first, which fixes what tokens are measured against. `docs/method.md` has the equations.
+    What was looked at in former sessions was seen by the look as it then was, and each session's clips judged the
+    shares by what was known then; the rest does not depend on the order of the sessions, given the first, which fixes
+    what tokens are measured against. `docs/hark.md` has the equations.
     """
 
     Settings = HarkSettings
@@ -126,7 +127,7 @@ class Hark(Learner[HarkSettings]):
         (heard, seen), sound, picture = torch.cat(there, 1), torch.cat(sounds), torch.cat(pictures)
         self.sound.fix(sound, heard)
         self.picture.fix(picture, seen)
-        plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim] - self.patches.mean, 0.0)
+        plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim], 0.0)
         return self.sound.vector(sound, heard), self.picture.vector(picture, seen), plain
 
     def _heard(self, clips: Features) -> Tensor:
@@ -144,29 +145,31 @@ class Hark(Learner[HarkSettings]):
         return shares(torch.where(guided[:, None], direction, 0.0), patches)
 
     def _looked(self, direction: Tensor, clips: Features, patches: Tensor) -> Tensor:
-        """(clips, visual_dim) what was looked at, less the mean patch; zero where there is no picture."""
-        seen = attended(self._look(direction, clips, patches), patches) - self.patches.mean
+        """(clips, visual_dim) what was looked at; zero where there is no picture.
+
+        Counted from the first clips' mean, which is the zero of standardised tokens: from a mean that moves, what was
+        summed in one session would not be what is summed in the next.
+        """
+        seen = attended(self._look(direction, clips, patches), patches)
         return torch.where(clips.seen[:, None], seen, 0.0)
 
     def _look_anew(self, rows: FeatureRows, heard: Tensor, plain: Tensor, targets: Tensor) -> Tensor:
         """(clips, visual_dim) what a session's clips look at; sets ``gaze`` for clips to come."""
         foretelling = Foretelling(self.moments, heard, plain.shape[1], self.sound.blocks())
+        middle, bolder = self.patches.mean, rows.shape.frames * rows.shape.patches
         looked = torch.zeros_like(plain)
         for _, mine in by_class(targets):
-            looked[mine] = plain[mine].mean(0) * rows.shape.frames * rows.shape.patches
+            looked[mine] = middle + bolder * (plain[mine].mean(0) - middle)
         for _ in range(self.settings.passes):
-            if self.settings.left_out:
-                direction = self.patches.against(foretelling.left_out(looked))
-            else:
-                slope, bias = foretelling.fit(looked)
-                direction = self.patches.against(heard @ slope + bias)
+            foretold = foretelling.left_out(looked) if self.settings.left_out else foretelling(looked)
+            direction = self.patches.against(foretold - middle)
             parts = []
             for batch in batches(len(rows), READ):
                 clips = rows[batch]
                 parts.append(self._looked(direction[batch], clips, self._patches(clips)))
             looked = torch.cat(parts)
         slope, bias = foretelling.fit(looked)
-        self.gaze, self.gaze_bias = self.patches.against(slope), self.patches.against(bias[None])[0]
+        self.gaze, self.gaze_bias = self.patches.against(slope), self.patches.against((bias - middle)[None])[0]
         return looked
 
     # ---- which class ----
