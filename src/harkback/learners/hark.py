@@ -70,6 +70,9 @@ class Hark(Learner[HarkSettings]):
         s = self.settings
         if not s.penalty > 0:
             raise HarkbackError("the penalty of hark must be above 0", mend="3e-4 is the default")
+        if s.features < 0 or s.passes < 1:
+            what = f"hark cannot have {s.features} random features and {s.passes} passes"
+            raise HarkbackError(what, mend="take 0 or more features (800), and 1 or more passes (3)")
         seeds = torch.randint(2**62, (2,), generator=self.generator)  # Of the random features: they need not be kept.
         self.sound, self.picture = Bag(s.features, seeds[0]), Bag(s.features // 2, seeds[1])
         self.patches = Patches()
