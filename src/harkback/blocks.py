@@ -1,4 +1,4 @@
-"""Columns of a clip's vector that weigh together, and regressions in which each block weighs what it should."""
+"""Columns of a clip's vector that weigh together: each block as much as it should, however many columns it has."""
 
 from __future__ import annotations
 

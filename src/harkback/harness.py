@@ -34,7 +34,7 @@ class BenchSettings:
     """What is measured. Where a benchmark has a protocol of its own, that decides what is left open here."""
 
     learners: tuple[str, ...] = ("hark", "l3", "finetune", "joint", "ncm", "ridge")  #: see `contestants.entered`
-    suite: str | None = None  #: a list of learners by name, instead: all, avcil, l3-ablation
+    suite: str | None = None  #: a list of learners by name, instead: all, avcil, hark-ablation, l3-ablation
     modalities: tuple[Modality, ...] = ("both",)  #: each learner is run on each
     sessions: tuple[int, ...] = ()  #: one number: that many equal sessions; several: their sizes; none: 5 equal ones
     memory: int | None = None  #: exemplars in all; none: 100
