@@ -28,15 +28,21 @@ class Patches(Kept):
         self.sum = torch.zeros(0, dtype=torch.float64)  #: (dim,)
         self.products = torch.zeros(0, 0, dtype=torch.float64)  #: (dim, dim)
 
-    def add(self, patches: Tensor) -> None:
+    @classmethod
+    def of(cls, patches: Tensor) -> Patches:
         """patches: (clips, patches, dim) float32."""
-        flat = patches.flatten(0, 1)
+        made, flat = cls(), patches.flatten(0, 1)
+        made.count = made.count + len(flat)
+        made.sum, made.products = flat.double().sum(0), (flat.T @ flat).double()
+        return made
+
+    def add(self, others: Patches, sign: int = 1) -> None:
+        """sign: -1 takes them away again."""
         if not len(self.sum):
-            dim = flat.shape[1]
-            self.sum, self.products = flat.new_zeros(dim).double(), flat.new_zeros(dim, dim).double()
-        self.count = self.count + len(flat)
-        self.sum = self.sum + flat.double().sum(0)
-        self.products = self.products + (flat.T @ flat).double()
+            self.sum, self.products = torch.zeros_like(others.sum), torch.zeros_like(others.products)
+        self.count = self.count + sign * others.count
+        self.sum = self.sum + sign * others.sum
+        self.products = self.products + sign * others.products
 
     @property
     def mean(self) -> Tensor:

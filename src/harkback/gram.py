@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from harkback.moments import Kept, with_room
+from harkback.moments import Kept, with_room, without_row
 
 
 class Root(Kept):
@@ -69,6 +69,9 @@ class Centres(Kept):
         share = len(x) / self.counts[target]
         self.means[target] += share * moved
         return torch.cat([x - mean, ((known * share).sqrt() * moved)[None]])
+
+    def remove(self, target: int) -> None:
+        self.counts, self.means = without_row(self.counts, target), without_row(self.means, target)
 
 
 def by_class(targets: Tensor) -> Iterator[tuple[int, Tensor]]:

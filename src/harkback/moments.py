@@ -49,6 +49,11 @@ class Moments(Kept):
         self.sums += y.T @ x
         self.products += weighted.T @ x if self.full else (weighted * x).sum(0)
 
+    def remove(self, x: Tensor, target: int) -> None:
+        """Take a class out whose clips, each of weight 1, had the vectors x (clips, columns)."""
+        self.products -= x.T @ x if self.full else x.square().sum(0)
+        self.counts, self.sums = without_row(self.counts, target), without_row(self.sums, target)
+
     @property
     def total(self) -> Tensor:
         """() the weight of all clips."""
@@ -111,3 +116,8 @@ def with_room(sums: Tensor, classes: int, *columns: int) -> Tensor:
     if len(sums):
         grown[: len(sums)] = sums
     return grown
+
+
+def without_row(rows: Tensor, row: int) -> Tensor:
+    """All rows but one."""
+    return torch.cat([rows[:row], rows[row + 1 :]])

@@ -131,7 +131,7 @@ def patches_of(clips: int, seed: int = 1) -> Tensor:
 def added(patches: Tensor, cuts: list[int]) -> Patches:
     sums = Patches()
     for part in patches.split(cuts):
-        sums.add(part)
+        sums.add(Patches.of(part))
     return sums
 
 

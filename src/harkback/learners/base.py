@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from harkback.errors import HarkbackError
 from harkback.features import READ, FeatureRows, Features, batches
+from harkback.ledger import Additive, Ledger
+from harkback.moments import without_row
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
 
@@ -45,6 +47,7 @@ class Learner(ABC, Generic[SettingsT]):
         self.born = torch.zeros(0, dtype=torch.long)  #: (classes,) the session in which each class came
         self.sessions = torch.zeros((), dtype=torch.long)  #: how many sessions were learnt
         self.losses: list[float] = []  #: mean loss of each epoch of the last session, for those to see who train
+        self.ledger: Ledger | None = None  #: where what is added to sums is written down, by class; none: nowhere
         self._held_out: tuple[FeatureRows, Tensor] | None = None
 
     @final
@@ -85,6 +88,20 @@ class Learner(ABC, Generic[SettingsT]):
         if not scores.isfinite().all():
             raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
         return scores
+
+    @final
+    def forget(self, name: str, entry: State) -> Self:
+        """Take a class out of the sums of a learner that is `Additive`: what is left is what the others added.
+
+        entry: what the ledgers of all sessions have on it. The last class that is left cannot be forgotten.
+        """
+        if not isinstance(self, Additive) or len(self.classes) < 2:
+            raise ValueError(f"{type(self).__name__} cannot forget one of its {len(self.classes)} classes exactly")
+        target = self.classes.index(name)
+        self.classes = tuple(known for known in self.classes if known != name)
+        self.born = without_row(self.born, target)
+        self.subtract(target, entry)
+        return self
 
     @final
     def trained_parameters(self) -> int:

@@ -13,6 +13,7 @@ from harkback.features import FeatureRows, Features
 from harkback.gram import Centres, by_class, orthogonal
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard
+from harkback.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class FeCAM(Learner[FeCAMSettings]):
             axes, _ = orthogonal(axes, axes[:, :0])
             self.axes = torch.cat([self.axes[~mine].reshape(-1, x.shape[1]), axes])
             self.owner = torch.cat([self.owner[~mine], torch.full((len(axes),), target)])
+
+    def subtract(self, target: int, entry: State) -> None:  # noqa: ARG002 (what it keeps is kept by class)
+        self.centres.remove(target)
+        others = self.owner != target
+        self.axes, self.owner = self.axes[others], self.owner[others]
+        self.owner = self.owner - (self.owner > target).long()
 
     def _transform(self, vectors: tuple[Tensor, Tensor]) -> Tensor:
         x = torch.cat(vectors, 1)

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from harkback.bags import Bag
-from harkback.blocks import Block, scales
+from harkback.block_ridge import BlockRidge, Centred
+from harkback.blocks import Block
 from harkback.errors import HarkbackError
 from harkback.features import READ, FeatureRows, Features, batches
 from harkback.gaze import Foretelling, Patches, attended, shares
@@ -18,6 +19,7 @@ from harkback.gram import by_class
 from harkback.learners.base import Learner
 from harkback.moments import Moments
 from harkback.standard import Standard, measure
+from harkback.state import State
 
 LOGIT = 12.0  #: what turns the scores of a regression on one-hot classes into logits, for choosing the picture's share
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)  #: how much the picture may weigh beside the sound
@@ -84,23 +86,49 @@ class Hark(Learner[HarkSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         self._measure(features)
-        heard, pictured, plain = self._bags(features)
+        heard, pictured, plain = self._bags(features, targets)
         looked = self._look_anew(features, heard, plain, targets)
         x = torch.cat([heard, looked, pictured], 1)
         self.moments.add(x, targets, len(self.classes))
+        if self.ledger is not None:
+            self.ledger.clips(targets, x)
         self._solve(x, targets)
 
     def _scores(self, features: Features) -> Tensor:
+        return self._vectors(features) @ self.weight + self.bias
+
+    def _vectors(self, features: Features) -> Tensor:
+        """(clips, columns) float64, as the look is now."""
         heard, patches = self._heard(features), self._patches(features)
         looked = self._looked(heard @ self.gaze + self.gaze_bias, features, patches)
         pictured = self.picture.vector(self.picture.raw(patches), features.seen)
-        return torch.cat([heard, looked, pictured], 1) @ self.weight + self.bias
+        return torch.cat([heard, looked, pictured], 1)
 
     @torch.no_grad()
     def heat(self, features: Features) -> Tensor:
         direction = self._heard(features) @ self.gaze + self.gaze_bias
         heat: Tensor = self._look(direction, features, self._patches(features)).unflatten(1, features.visual.shape[1:3])
         return heat
+
+    # ---- as if it had not been learnt ----
+
+    @torch.no_grad()
+    def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> Tensor:
+        x = torch.cat([self._vectors(features[rows]) for rows in batches(len(features), READ)])
+        return self._regression(Centred(self.moments), self._share).left_out(x, learnt, targets).float()
+
+    @torch.no_grad()
+    def subtract(self, target: int, entry: State) -> None:
+        """The look of other clips was guided by this class too; what they added by it stays as it was."""
+        self.moments.remove(entry["x"], target)
+        gone = Patches()
+        gone.count, gone.sum, gone.products = entry["patches"], entry["patch_sum"], entry["patch_products"]
+        self.patches.add(gone, -1)
+        self.tried = self.tried - entry.get("tried", 0.0)
+        columns, dim = self.gaze.shape
+        guide = Foretelling(self.moments, self.tried.new_zeros(0, columns), dim, self.sound.blocks())
+        self._guide(*guide.fit(self.tried.new_zeros(0, dim)))
+        self.weight, self.bias = self._regression(Centred(self.moments), self._share).fit()
 
     # ---- what is heard and seen ----
 
@@ -114,7 +142,7 @@ class Hark(Learner[HarkSettings]):
             if not len(bag.middle):
                 bag.measure(standard)
 
-    def _bags(self, rows: FeatureRows) -> tuple[Tensor, Tensor, Tensor]:
+    def _bags(self, rows: FeatureRows, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """heard and pictured (clips, columns) of a session, and the mean of its clips' patches (clips, visual_dim).
 
         Its patches are added to the sums.
@@ -123,7 +151,7 @@ class Hark(Learner[HarkSettings]):
         for batch in batches(len(rows), READ):
             clips = rows[batch]
             patches = self._patches(clips)
-            self.patches.add(patches[clips.seen])
+            self._add(patches, clips.seen, targets[batch])
             sounds.append(self.sound.raw(self.sound.standard(clips.audio)))
             pictures.append(self.picture.raw(patches))
             there.append(torch.stack([clips.heard, clips.seen]))
@@ -132,6 +160,13 @@ class Hark(Learner[HarkSettings]):
         self.picture.fix(picture, seen)
         plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim], 0.0)
         return self.sound.vector(sound, heard), self.picture.vector(picture, seen), plain
+
+    def _add(self, patches: Tensor, seen: Tensor, targets: Tensor) -> None:
+        for target, mine in by_class(targets):
+            added = Patches.of(patches[mine[seen[mine]]])
+            self.patches.add(added)
+            if self.ledger is not None:
+                self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
 
     def _heard(self, clips: Features) -> Tensor:
         return self.sound.vector(self.sound.raw(self.sound.standard(clips.audio)), clips.heard)
@@ -171,34 +206,44 @@ class Hark(Learner[HarkSettings]):
                 clips = rows[batch]
                 parts.append(self._looked(direction[batch], clips, self._patches(clips)))
             looked = torch.cat(parts)
-        slope, bias = foretelling.fit(looked)
-        self.gaze, self.gaze_bias = self.patches.against(slope), self.patches.against((bias - middle)[None])[0]
+        self._guide(*foretelling.fit(looked))
         return looked
+
+    def _guide(self, slope: Tensor, bias: Tensor) -> None:
+        """Set where clips to come look: towards what their sound foretells, heard @ slope + bias."""
+        self.gaze = self.patches.against(slope)
+        self.gaze_bias = self.patches.against((bias - self.patches.mean)[None])[0]
 
     # ---- which class ----
 
     def _solve(self, x: Tensor, targets: Tensor) -> None:
         """The ridge regression of all clips so far; x (clips, columns) and targets (clips,): of this session."""
-        m = self.moments
-        total, mean, share = m.total, m.mean, m.counts / m.total
-        spread = m.products / total - mean.outer(mean)
-        cross = m.sums.T / total - mean.outer(share)
-        y = one_hot(targets, len(self.classes)).double() - share
-        found = []
-        for i, weight in enumerate(SHARES if self.settings.weigh else (1.0,)):
-            scale = scales(spread.diagonal(), self._blocks(weight))
-            gram = scale[:, None] * spread * scale
-            gram.diagonal().add_(self.settings.penalty)
-            factor = torch.linalg.cholesky(gram)
-            slope = torch.cholesky_solve(scale[:, None] * cross, factor)
-            found.append(scale[:, None] * slope)
-            if self.settings.weigh:
-                z = (x - mean) * scale
-                lever = torch.linalg.solve_triangular(factor, z.T, upper=False).square().sum(0)[:, None] / total
-                said = share + y + (z @ slope - y) / (1 - lever - 1 / total).clamp_min(1e-6)
-                self.tried[i] += cross_entropy(LOGIT * said, targets, reduction="sum")
-        self.weight = found[int(self.tried.argmin()) if self.settings.weigh else 0]
-        self.bias = share - mean @ self.weight
+        centred = Centred(self.moments)
+        if not self.settings.weigh:
+            self.weight, self.bias = self._regression(centred, 1.0).fit()
+            return
+        best: BlockRidge | None = None
+        for i, share in enumerate(SHARES):
+            found = self._regression(centred, share)
+            losses = cross_entropy(LOGIT * found.left_out(x, x, targets), targets, reduction="none")
+            self.tried[i] += losses.sum()
+            if best is None or self.tried[i] < self.tried[:i].min():
+                best = found
+            if self.ledger is not None:
+                for target, mine in by_class(targets):
+                    at_share = torch.zeros_like(self.tried)
+                    at_share[i] = losses[mine].sum()
+                    self.ledger.sums(target, tried=at_share)
+        assert best is not None
+        self.weight, self.bias = best.fit()
+
+    @property
+    def _share(self) -> float:
+        """How much the picture weighs, beside the sound."""
+        return SHARES[int(self.tried.argmin())] if self.settings.weigh else 1.0
+
+    def _regression(self, centred: Centred, share: float) -> BlockRidge:
+        return BlockRidge(centred, self._blocks(share), self.settings.penalty)
 
     def _blocks(self, share: float) -> list[Block]:
         """share: how much the picture weighs beside the sound."""

@@ -12,6 +12,7 @@ from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments
 from harkback.pooling import pooled, pooled_batches
+from harkback.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class NCM(Learner[NCMSettings]):
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         for rows, x in pooled_batches(features):
             self.moments.add(x, targets[rows], len(self.classes))
+            if self.ledger is not None:
+                self.ledger.clips(targets[rows], x)
+
+    def subtract(self, target: int, entry: State) -> None:
+        self.moments.remove(entry["x"], target)
 
     def _scores(self, features: Features) -> Tensor:
         mean, scale = self.moments.mean, self.moments.scale

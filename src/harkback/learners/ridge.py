@@ -13,6 +13,7 @@ from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments, regression
 from harkback.pooling import pooled, pooled_batches
+from harkback.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ class Ridge(Learner[RidgeSettings]):
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         for rows, x in pooled_batches(features):
             self.moments.add(x, targets[rows], len(self.classes))
+            if self.ledger is not None:
+                self.ledger.clips(targets[rows], x)
+        self.weight, self.bias = regression(self.moments, self.settings.penalty)
+
+    def subtract(self, target: int, entry: State) -> None:
+        self.moments.remove(entry["x"], target)
         self.weight, self.bias = regression(self.moments, self.settings.penalty)
 
     def _scores(self, features: Features) -> Tensor:

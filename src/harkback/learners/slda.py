@@ -13,6 +13,7 @@ from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments
 from harkback.pooling import pooled, pooled_batches
+from harkback.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class SLDA(Learner[SLDASettings]):
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         for rows, x in pooled_batches(features):
             self.moments.add(x, targets[rows], len(self.classes))
+            if self.ledger is not None:
+                self.ledger.clips(targets[rows], x)
+        self._solve()
+
+    def subtract(self, target: int, entry: State) -> None:
+        self.moments.remove(entry["x"], target)
+        self._solve()
+
+    def _solve(self) -> None:
         share, moments = self.settings.shrinkage, self.moments
         mean, scale = moments.mean, moments.scale
         covariance = scale[:, None] * moments.within * scale * ((1 - share) / moments.total)
