@@ -83,37 +83,49 @@ def _gallery(run: Run, looks: State, clips: Sequence[dict[str, Any]], side: int)
                 classes[said],
                 float(of[said]),
                 float(of[truth]),
-                _focus(heat[n]),
+                focus(heat[n]),
                 _strips(looks["pictures"][n], heat[n].unflatten(1, (grid, grid)), side),
             )
         )
     return Gallery(run.learner, tuple(shots), "")
 
 
-def _focus(heat: Tensor) -> float:
-    """heat: (frames, patches), of any sum"""
+def focus(heat: Tensor) -> float:
+    """`Shot.focus` of a heat (frames, patches) of any sum."""
     flat = heat.flatten().double()
     return float(flat.topk(ceil(len(flat) / 10)).values.sum() / flat.sum().clamp_min(1e-12))
 
 
 def _strips(frames: Tensor, heat: Tensor, side: int) -> tuple[str, ...]:
-    """frames: (frames, height, width, 3) uint8; heat: (frames, grid, grid). The hottest patch of the clip is 1."""
-    smooth = interpolate(heat[:, None].float(), (side, side), mode="bilinear")[:, 0]
-    glow = (smooth / smooth.max().clamp_min(1e-12)).double().numpy()
-    small = interpolate(frames.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+    """frames: (frames, height, width, 3) uint8; heat: (frames, grid, grid)."""
+    return tuple(as_uri(sheet, "WEBP", quality=72) for sheet in sheets(frames, heat, (side, side), ACROSS))
+
+
+def sheets(frames: Tensor, heat: Tensor | None, size: tuple[int, int], across: int) -> list[Image.Image]:
+    """Pictures of ``across`` frames side by side; below each the same with the heat over it, where there is heat.
+
+    frames: (frames, height, width, 3) uint8, shown in ``size`` (height, width); heat: (frames, grid, grid), of any
+    sum. The hottest patch of the clip is 1.
+    """
+    height, width = size
+    small = interpolate(frames.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
     plain = (small / 255).clamp(0, 1).permute(0, 2, 3, 1).double().numpy()
-    grey = 0.8 * plain @ np.array([0.299, 0.587, 0.114])
-    both = np.concatenate([plain, _blend(grey, glow)], axis=1)  # (frames, 2 side, side, 3)
-    across = min(ACROSS, len(both))
-    pictures = []
-    for first in range(0, len(both), across):
-        sheet = np.ones((2 * side + 2, across * (side + 2) - 2, 3))  # A hair of white between frames.
-        for k, frame in enumerate(both[first : first + across]):
-            left = k * (side + 2)
-            sheet[:side, left : left + side] = frame[:side]
-            sheet[side + 2 :, left : left + side] = frame[side:]
-        pictures.append(as_uri(Image.fromarray((255 * sheet).round().astype(np.uint8)), "WEBP", quality=72))
-    return tuple(pictures)
+    rows = [plain]
+    if heat is not None:
+        smooth = interpolate(heat[:, None].float(), size, mode="bilinear")[:, 0]
+        glow = (smooth / smooth.max().clamp_min(1e-12)).double().numpy()
+        rows.append(_blend(0.8 * plain @ np.array([0.299, 0.587, 0.114]), glow))
+    across = min(across, len(frames))
+    found = []
+    for first in range(0, len(frames), across):
+        # A hair of white between frames.
+        sheet = np.ones((len(rows) * (height + 2) - 2, across * (width + 2) - 2, 3))
+        for i, row in enumerate(rows):
+            for k, frame in enumerate(row[first : first + across]):
+                top, left = i * (height + 2), k * (width + 2)
+                sheet[top : top + height, left : left + width] = frame
+        found.append(Image.fromarray((255 * sheet).round().astype(np.uint8)))
+    return found
 
 
 def _blend(grey: Array, glow: Array) -> Array:

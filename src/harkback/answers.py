@@ -1,0 +1,165 @@
+"""A media file -> what a learner takes it for: window by window, with confidence, or "unknown"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from harkback.encoders import Encoder
+from harkback.errors import HarkbackError
+from harkback.extract import BATCH
+from harkback.features import Features
+from harkback.learners.base import Learner
+from harkback.media import Media, MediaError
+from harkback.windows import Window, decoded, length_of, windows
+
+if TYPE_CHECKING:
+    from harkback.unknown import Calibration
+
+UNKNOWN = "unknown"  #: what is said where there is no label
+RANKED = 3  #: classes that are told of an answer, the likeliest first
+SAME = 1e-6  #: seconds between two windows that touch
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a learner takes a stretch of a file for."""
+
+    file: str  #: as it was named, be it text or not
+    start: float  #: seconds
+    end: float  #: seconds
+    label: str | None  #: class name; None: unknown
+    likeliest: str  #: class name, of an unknown stretch too; "" where nothing could be decoded
+    confidence: float  #: 0..1, of ``likeliest``
+    ranking: tuple[tuple[str, float], ...]  #: the likeliest classes with their confidences, descending
+    heard: bool  #: there was sound
+    seen: bool  #: there was a picture
+    surest: Window | None = None  #: of neighbours that were merged, the one whose confidence was highest
+
+    @property
+    def name(self) -> str:
+        return UNKNOWN if self.label is None else self.label
+
+    @property
+    def missing(self) -> str:
+        """What the answer had to do without; "" if nothing was missing."""
+        if not self.heard and not self.seen:
+            return "nothing could be decoded"
+        return "no sound" if not self.heard else "" if self.seen else "no picture"
+
+
+def ask(
+    path: Path,
+    encoder: Encoder,
+    learner: Learner[Any],
+    calibration: Calibration,
+    *,
+    window: float | None,
+    false_alarm: float,
+) -> list[Answer]:
+    """What is in a file, in the order of time.
+
+    window: seconds of a window, roughly (see `windows.windows`); None: the whole file is one clip. false_alarm: the
+    share of clips of known classes that may be called unknown, 0..1.
+
+    A window in which nothing can be decoded is unknown, neither heard nor seen. Raises `MediaError` if all windows are
+    so, and `HarkbackError` for a learner without classes.
+    """
+    if not learner.classes:
+        raise HarkbackError("the model knows no class yet", mend="teach it some clips first")
+    length = length_of(path)
+    spans = [(0.0, length)] if window is None else windows(length, window)
+    bound = calibration.threshold(false_alarm)
+    # Without a device nothing is gained by holding several windows, whose pictures may be large.
+    at_once = 1 if encoder.in_workers else BATCH
+    found = zip(spans, decoded(path, spans, encoder), strict=True)
+    answers: list[Answer] = []
+    failure: MediaError | None = None
+    with tqdm(total=len(spans), desc="asking", unit="window", leave=False, delay=1, disable=len(spans) == 1) as bar:
+        while chunk := list(islice(found, at_once)):
+            good = {span: clip for span, clip in chunk if isinstance(clip, Media)}
+            told: dict[Window, Answer] = {}
+            if good:
+                features = encoder.encode(list(good.values()))
+                told = _told(str(path), list(good), features, learner, calibration, bound)
+            for span, clip in chunk:
+                if isinstance(clip, MediaError):
+                    failure = failure or clip
+                    told[span] = Answer(str(path), *span, None, "", 0.0, (), False, False)
+                answers.append(told[span])
+            bar.update(len(chunk))
+    if failure is not None and not any(answer.ranking for answer in answers):
+        raise failure
+    return answers
+
+
+def _told(
+    file: str,
+    spans: Sequence[Window],
+    features: Features,
+    learner: Learner[Any],
+    calibration: Calibration,
+    bound: float | None,
+) -> dict[Window, Answer]:
+    """features row ``i`` is window ``spans[i]``; bound: the evidence below which a window is unknown, if any is."""
+    scores = learner.scores(features)
+    evidence = calibration.evidence_of(scores).tolist()
+    told = {}
+    for i, shares in enumerate(calibration.probabilities(scores).tolist()):
+        ranking = _ranked(zip(learner.classes, shares, strict=True))
+        likeliest, confidence = ranking[0]
+        label = likeliest if bound is None or evidence[i] >= bound else None
+        there = bool(features.heard[i]), bool(features.seen[i])
+        told[spans[i]] = Answer(file, *spans[i], label, likeliest, confidence, ranking, *there)
+    return told
+
+
+def _ranked(shares: Iterator[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """The likeliest classes; of equals the one that came first."""
+    return tuple(sorted(shares, key=lambda share: -share[1])[:RANKED])
+
+
+def merged(answers: Sequence[Answer]) -> list[Answer]:
+    """Neighbouring windows of a file with the same verdict become one; those that lack sound or picture stay apart.
+
+    Confidences are means weighted by seconds; a class that a window does not rank counts as 0 there.
+    """
+    runs: list[list[Answer]] = []
+    for answer in answers:
+        if runs and _alike(runs[-1][-1], answer):
+            runs[-1].append(answer)
+        else:
+            runs.append([answer])
+    return [_one(run) for run in runs]
+
+
+def _alike(before: Answer, after: Answer) -> bool:
+    touching = before.file == after.file and abs(after.start - before.end) <= SAME
+    verdicts = [(answer.label, answer.heard, answer.seen) for answer in (before, after)]
+    return touching and verdicts[0] == verdicts[1]
+
+
+def _one(run: Sequence[Answer]) -> Answer:
+    if len(run) == 1:
+        return run[0]
+    seconds = run[-1].end - run[0].start
+    shares: dict[str, float] = {}
+    for answer in run:
+        for name, share in answer.ranking:
+            shares[name] = shares.get(name, 0.0) + share * (answer.end - answer.start) / seconds
+    ranking = _ranked(iter(shares.items()))
+    likeliest, confidence = ranking[0] if ranking else ("", 0.0)
+    peak = max(run, key=lambda answer: answer.confidence)
+    return replace(
+        run[0],
+        end=run[-1].end,
+        likeliest=likeliest,
+        confidence=confidence,
+        ranking=ranking,
+        surest=peak.surest or (peak.start, peak.end),
+    )
