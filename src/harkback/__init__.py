@@ -8,9 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harkback.encoders import Encoder
     from harkback.harness import Bench
+    from harkback.model import Model
+    from harkback.teaching import Taught
 
 __version__ = "0.1.0"
-__all__ = ["bench", "list_datasets", "list_encoders", "list_learners"]
+__all__ = ["bench", "list_datasets", "list_encoders", "list_learners", "load", "teach"]
+
+
+def load(path: str | Path) -> Model:
+    """A model's folder, opened: ``load("rover").predict("clip.mp4")``. `HarkbackError` if it is none, or damaged."""
+    from harkback.model import Model
+
+    return Model(path)
+
+
+def teach(path: str | Path, clips: str | Path, **options: Any) -> Taught:
+    """Teach the model at ``path`` a folder of clips, a folder a class; makes the model if there is none.
+
+    options: of `harkback.teaching.teach`, such as ``dry_run=True`` or ``making=Making(learner="ridge", memory=60)``.
+    """
+    from harkback.teaching import teach as run
+
+    return run(path, clips, **options)
 
 
 def list_learners() -> list[str]:

@@ -30,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -67,7 +67,7 @@ def read_json(path: Path, mend: str = "delete it; what it described is made agai
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     except ValueError as error:
         raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
 
@@ -77,7 +77,7 @@ def write_arrays(path: Path, arrays: State) -> None:
         try:
             save_file(arrays, temporary)
         except SafetensorError as error:  # It wraps the operating system's errors and loses their number.
-            raise _explained(_system_error(error), path) from error
+            raise explained(_system_error(error), path) from error
 
 
 def read_arrays(path: Path, mend: str = "delete it; what it held is made again") -> State:
@@ -86,9 +86,9 @@ def read_arrays(path: Path, mend: str = "delete it; what it held is made again")
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except FileNotFoundError as error:  # It comes without its number.
-        raise _explained(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path) from error
+        raise explained(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path) from error
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     except SafetensorError as error:
         raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
 
@@ -113,7 +113,7 @@ def _system_error(error: SafetensorError) -> OSError:
     return OSError(text)
 
 
-def _explained(error: OSError, path: Path) -> HarkbackError:
+def explained(error: OSError, path: Path) -> HarkbackError:
     mends = {
         errno.ENOSPC: "free some space and start again: what was finished is kept",
         errno.EFBIG: "allow larger files and start again: what was finished is kept",

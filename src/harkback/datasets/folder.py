@@ -39,7 +39,8 @@ class Folder:
         return self.root.resolve().name
 
     @cached_property
-    def splits(self) -> dict[str, tuple[Clip, ...]]:
+    def _found(self) -> list[tuple[str | None, Clip]]:
+        """Every clip, and its split where the folder names one."""
         skips: list[Skip] = []
         try:
             found = list(self._listed(skips) if (self.root / "clips.csv").exists() else self._walked(skips))
@@ -50,9 +51,18 @@ class Folder:
         if not found:
             raise HarkbackError("there are no clips in it", where=self.root, mend=LAYOUTS)
         self.skips = tuple(skips)
+        return found
+
+    @property
+    def lessons(self) -> tuple[Clip, ...]:
+        """What a model is taught: clips of train, and those of no split."""
+        return tuple(clip for split, clip in self._found if split in (None, "train"))
+
+    @cached_property
+    def splits(self) -> dict[str, tuple[Clip, ...]]:
         by_split: dict[str, list[Clip]] = defaultdict(list)
         loose: list[Clip] = []
-        for split, clip in found:
+        for split, clip in self._found:
             (by_split[split] if split else loose).append(clip)
         for split, clip in _dealt(loose):
             by_split[split].append(clip)

@@ -1,0 +1,36 @@
+"""What can be typed behind ``harkback``: a dataclass a command, whose fields are its flags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harkback.commands.holding import (
+    ExportCommand,
+    ForgetCommand,
+    InspectCommand,
+    PredictCommand,
+    PullCommand,
+    PushCommand,
+    TeachCommand,
+    UndoCommand,
+)
+from harkback.commands.measuring import BenchCommand, DemoCommand, DoctorCommand, ExtractCommand, ReportCommand
+
+COMMANDS: dict[str, type[Any]] = {
+    "demo": DemoCommand,
+    "teach": TeachCommand,
+    "predict": PredictCommand,
+    "inspect": InspectCommand,
+    "undo": UndoCommand,
+    "forget": ForgetCommand,
+    "export": ExportCommand,
+    "push": PushCommand,
+    "pull": PullCommand,
+    "bench": BenchCommand,
+    "extract": ExtractCommand,
+    "report": ReportCommand,
+    "doctor": DoctorCommand,
+}
+
+#: The registries whose entries' settings are flags of a command.
+SETTINGS = {"LEARNERS": ("bench", "teach"), "ENCODERS": ("bench", "extract", "teach")}

@@ -1,0 +1,146 @@
+"""A model that a person can hold: a folder that is taught, asked, stepped back and made to forget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from harkback.answers import Answer, ask, merged
+from harkback.encoders import Encoder
+from harkback.errors import HarkbackError
+from harkback.features import TokenShape
+from harkback.forgetting import How, forget
+from harkback.learners.base import Learner
+from harkback.ledger import Entries
+from harkback.pupil_files import contents, ledger_of, restored
+from harkback.teaching import FEATURES, Making, Taught, Tell, encoder_of, silent, teach
+from harkback.vault import CARD, FACTS, Vault
+from harkback.windows import SHORTEST
+
+
+class Model:
+    """A model's folder. Every change is on the disk when the call returns, whole, or was never made."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open it to ask; `HarkbackError` if it is none, or damaged."""
+        self.path = Path(path)
+        self._vault = Vault(self.path)
+        self._encoder: Encoder | None = None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.facts, self.pupil = self._vault.read(
+            lambda version: (version.facts, restored(version, whole=False))
+        )  #: model.json, and the model in memory, without the clips that are retained
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.pupil.classes
+
+    @property
+    def learner(self) -> Learner[Any]:
+        return self.pupil.learner
+
+    # ---- asking ----
+
+    def encoder(self, model: str | None = None, *, device: str | None = None, dtype: str | None = None) -> Encoder:
+        """The encoder whose features it was taught on. model: where its weights lie, if not where they lay then."""
+        if self._encoder is None or (model, device, dtype) != (None, None, None):
+            self._encoder = encoder_of(self.facts, Making(encoder_model=model, device=device, dtype=dtype))
+        return self._encoder
+
+    def predict(
+        self, file: str | Path, *, window: float | None = None, false_alarm: float | None = None, merge: bool = True
+    ) -> list[Answer]:
+        """What is in a file, in time order. window: seconds; None: as long as the clips it was taught; 0: all at once.
+
+        false_alarm: the share of clips of known classes that may be called unknown; None: the model's own. merge:
+        make neighbouring windows with the same answer one. Raises `harkback.media.MediaError` for a file that cannot be
+        read.
+        """
+        length = self.window if window is None else window
+        rate = self.pupil.false_alarm if false_alarm is None else false_alarm
+        answers = ask(
+            Path(file), self.encoder(), self.learner, self.pupil.calibration, window=length or None, false_alarm=rate
+        )
+        return merged(answers) if merge else answers
+
+    @property
+    def window(self) -> float:
+        """Seconds that the clips of its last session lasted, typically; 0: they were pictures, or nobody knows."""
+        found = (record.get("window", 0.0) for record in reversed(self.pupil.records))
+        return next((float(seconds) for seconds in found if seconds >= SHORTEST), 0.0)
+
+    # ---- changing ----
+
+    def teach(self, clips: str | Path, **options: Any) -> Taught:
+        """Teach it a folder of clips; options: of `teach`."""
+        taught = teach(self.path, clips, **options)
+        self._refresh()
+        return taught
+
+    def forget(self, name: str, tell: Tell = silent) -> How:
+        """Take a class out of the model and of every version that is kept; see `harkback.forgetting`."""
+        with self._vault.changing(tell):
+            version = self._vault.read(lambda version: version)
+            pupil, ledger = restored(version), ledger_of(version)
+            former = [restored(each) for each in self._vault.versions()]
+            before = {file: Entries.unpack(entries.pack()) for file, entries in ledger.items()}
+            touched = [file for file, entries in ledger.items() if entries.has(name)]
+            how = forget(pupil, name, ledger)
+            pupil.version += 1
+            kept = []
+            for each in former:
+                if name in each.classes:
+                    if len(each.classes) == 1:
+                        continue  # There would be nothing left of it.
+                    forget(each, name, {file: Entries.unpack(before[file].pack()) for file in each.ledger})
+                kept.append(contents(each, self._vault.name, {}))
+            changed = {file: ledger[file] for file in touched}
+            self._vault.commit(contents(pupil, self._vault.name, changed), kept)
+            shutil.rmtree(self.path / FEATURES, ignore_errors=True)
+        self._refresh()
+        return how
+
+    def undo(self, tell: Tell = silent) -> None:
+        """See `undo`."""
+        undo(self.path, tell)
+        self._refresh()
+
+    # ---- passing on ----
+
+    def export(self, out: str | Path) -> float:
+        """Write it as ONNX, tokens to scores and attention; see `harkback.export.export`."""
+        from harkback.export import export
+
+        shape = TokenShape(**self.facts["encoder"]["shape"])
+        about = {name: json.dumps(self.facts[name]) for name in ("name", "encoder", "encoder_key", "calibration")}
+        return export(self.learner, shape, Path(out), metadata=about)
+
+    def push(self, repository: str, *, message: str = "Taught with Harkback", forget_history: bool = False) -> str:
+        """Publish it on the hub; see `harkback.hub.push`. Returns the address."""
+        from harkback.hub import push
+
+        files = [FACTS, CARD, *self.facts["files"]]
+        return push(self.path, repository, files=files, message=message, forget_history=forget_history)
+
+    def portrait(self, out: str | Path) -> Path:
+        """Write what it knows, and how sure that is, as a page with pictures."""
+        from harkback.portrait import portrait
+
+        whole = self._vault.read(restored)
+        return portrait(self.facts, *whole.examiner.exam, Path(out))
+
+
+def undo(path: str | Path, tell: Tell = silent) -> None:
+    """Step a model back to the version before, byte for byte, even if its present one is damaged.
+
+    What is undone is gone. `HarkbackError` if no version is kept.
+    """
+    vault = Vault(Path(path))
+    if not vault.exists:
+        raise HarkbackError("is no model", where=path, mend="check the path")
+    with vault.changing(tell):
+        vault.undo()

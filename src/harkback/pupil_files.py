@@ -1,0 +1,114 @@
+"""A pupil as the contents of a model's folder, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import harkback
+from harkback.card import card
+from harkback.contestants import changed
+from harkback.errors import HarkbackError
+from harkback.examiner import Examiner
+from harkback.ledger import Entries
+from harkback.pupil import Pupil
+from harkback.registry import LEARNERS
+from harkback.state import State
+from harkback.unknown import Calibration
+from harkback.vault import FORMAT, LEDGER, MEMORY, MODEL, Contents, Version
+
+EXEMPLARS = "memory/"  #: what the names of a learner's exemplars begin with: they lie with what is retained
+
+
+def contents(pupil: Pupil, name: str, ledger: dict[str, Entries]) -> Contents:
+    """What the folder shall hold. name: of the model; ledger: the ledger's files that are new or changed."""
+    state = pupil.learner.state()
+    exemplars = {key: array for key, array in state.items() if key.startswith(EXEMPLARS)}
+    facts = {
+        "format": FORMAT,
+        "harkback": harkback.__version__,
+        "name": name,
+        "version": pupil.version,
+        "classes": list(pupil.classes),
+        "learner": {
+            "name": pupil.kind,
+            "settings": asdict(pupil.learner.settings),
+            "memory": pupil.learner.budget,
+            "seed": pupil.seed,
+        },
+        "encoder": pupil.encoder,
+        "encoder_key": pupil.encoder_key,
+        "encoder_model": pupil.source,
+        "encoder_settings": pupil.encoder_settings,
+        "false_alarm": pupil.false_alarm,
+        "history": pupil.history,
+        "calibration": pupil.calibration.facts(),
+        "sessions": pupil.records,
+        "ledger": pupil.ledger,
+    }
+    memory = {
+        **{f"learner/{key}": array for key, array in exemplars.items()},
+        **{f"examiner/{key}": array for key, array in pupil.examiner.state().items()},
+    }
+    model = {key: array for key, array in state.items() if key not in exemplars}
+    return Contents(facts, model, memory, {file: entries.pack() for file, entries in ledger.items()}, card(facts))
+
+
+def restored(version: Version, *, whole: bool = True) -> Pupil:
+    """The pupil of a version. whole: with what is retained; else it can only answer."""
+    facts = version.facts
+    try:
+        learner_facts = facts["learner"]
+        kind = LEARNERS.load(learner_facts["name"])
+        learner = kind(
+            settings_from(kind.Settings(), learner_facts["settings"]),
+            memory=learner_facts["memory"],
+            seed=learner_facts["seed"],
+        )
+        memory = version.arrays(MEMORY) if whole else {}
+        learner.restore({**version.arrays(MODEL), **_under("learner/", memory)})
+        examiner = Examiner(learner, learner_facts["seed"])
+        if whole:
+            examiner.restore(_under("examiner/", memory))
+        return Pupil(
+            learner,
+            learner_facts["name"],
+            examiner,
+            facts["encoder"],
+            facts["encoder_key"],
+            facts["encoder_model"],
+            facts["encoder_settings"],
+            learner_facts["seed"],
+            facts["false_alarm"],
+            facts["history"],
+            facts["sessions"],
+            Calibration.from_facts(facts["calibration"]),
+            facts["version"],
+            facts["ledger"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HarkbackError(
+            f"does not fit this version of harkback ({type(error).__name__}: {error})",
+            where=version.folder,
+            mend=f"open it with the version that wrote it, {facts.get('harkback')}",
+        ) from error
+
+
+def ledger_of(version: Version) -> dict[str, Entries]:
+    return {name: Entries.unpack(version.arrays(name)) for name in version.ledgers}
+
+
+def ledger_file(version: int) -> str:
+    return f"{LEDGER}/{version:04d}.safetensors"
+
+
+def _under(start: str, state: State) -> State:
+    return {key.removeprefix(start): array for key, array in state.items() if key.startswith(start)}
+
+
+def settings_from(default: Any, facts: dict[str, Any]) -> Any:
+    """Settings of the default's kind with these fields, nested ones too."""
+    for name, value in facts.items():
+        nested = getattr(default, name)
+        default = changed(default, {name: settings_from(nested, value) if is_dataclass(nested) else value})
+    return default

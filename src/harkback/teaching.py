@@ -1,0 +1,200 @@
+"""A folder of clips and a model's folder -> the model, taught: what it costs is known before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harkback.clips import Skip
+from harkback.encoders import Encoder, open_encoder
+from harkback.errors import HarkbackError
+from harkback.lesson import clips_of, prepared
+from harkback.pupil import Pupil, checked_rate
+from harkback.pupil_files import contents, ledger_file, restored, settings_from
+from harkback.registry import ENCODERS
+from harkback.vault import Vault
+
+MAX_DROP = 0.2  #: of the clips retained of old classes, the share that a session may cost
+FEATURES = ".features"  #: in a model's folder: what was encoded for a session, until it is learnt
+
+Tell = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a model is made; None: the default, or as the model has it. What is fixed then cannot be changed later."""
+
+    learner: str | None = None  #: by name; none: hark
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: of learners and encoders, by name
+    encoder: str | None = None  #: by name; none: signal
+    encoder_model: str | None = None  #: folder or hub id of the encoder's model
+    device: str | None = None
+    dtype: str | None = None
+    memory: int | None = None  #: clips that are retained in all; none: 200
+    seed: int | None = None  #: of everything that is drawn; none: 0
+    false_alarm: float | None = None  #: share of known clips that may be called unknown; none: 0.05; may change
+    history: int | None = None  #: versions kept to step back to; none: 3; may change
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a session did, or would do."""
+
+    record: Mapping[str, Any]  #: as in model.json
+    counts: Mapping[str, int]  #: clips learnt of each class, in all
+    skips: tuple[Skip, ...]
+    written: bool
+
+
+def teach(
+    path: str | Path,
+    clips: str | Path,
+    *,
+    making: Making | None = None,
+    classes: Sequence[str] = (),
+    max_drop: float = MAX_DROP,
+    force: bool = False,
+    dry_run: bool = False,
+    store: str | Path | None = None,
+    workers: int | None = 0,
+    tell: Tell = silent,
+) -> Taught:
+    """Teach a model the clips of a folder; makes the model if there is none.
+
+    classes: only these, in this order; none: all. max_drop: the share of the clips retained of old classes that may be
+    told wrongly after the session and were told rightly before; more is refused, unless ``force``. A single clip is
+    never held against a session. dry_run: change nothing. store: a folder where features are kept; None: they are gone
+    when the session is learnt. workers: processes that decode; None: one a core; 0: this process. tell: is told what is
+    waited for. Raises `HarkbackError`; the model is then as it was.
+    """
+    vault, made = Vault(Path(path)), making or Making()
+    facts = vault.read(lambda version: version.facts) if vault.exists else None
+    clips_of(str(clips), classes, facts["classes"] if facts else ())  # What cannot be is told before anything is made.
+    encoder = _encoder(facts, made)
+    with _somewhere(vault, store, dry_run, tell) as features:
+        pupil = _pupil(vault, made, encoder)
+        found, skips = clips_of(str(clips), classes, pupil.classes)
+        lesson = prepared(str(clips), found, encoder, features, pupil.learnt(), workers)
+        skips += lesson.skips
+        record = pupil.teach(lesson.features, lesson.labels, skipped=len(skips), window=lesson.window)
+        taught = Taught(record, pupil.counts(), skips, written=not dry_run)
+        if not dry_run:
+            _check_drop(record, max_drop, force)
+            pupil.version += 1
+            entries, ledger = pupil.entries(), {}
+            if entries.found:
+                ledger[ledger_file(pupil.version)] = entries
+                pupil.ledger = [*pupil.ledger, *ledger]
+            vault.commit(contents(pupil, vault.name, ledger))
+            shutil.rmtree(vault.path / FEATURES, ignore_errors=True)
+    return taught
+
+
+@contextmanager
+def _somewhere(vault: Vault, store: str | Path | None, dry_run: bool, tell: Tell) -> Iterator[Path]:
+    """Where features go; with the right to change the model, unless it is not going to be."""
+    if dry_run:
+        with TemporaryDirectory() as scratch:
+            yield Path(store if store is not None else scratch)
+        return
+    with vault.changing(tell):
+        yield Path(store) if store is not None else vault.path / FEATURES
+
+
+def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
+    """The model as it is, or a new one, with those settings that may change."""
+    if not vault.exists:
+        kind = making.learner or "hark"
+        given: dict[str, Any] = {
+            "memory": making.memory,
+            "seed": making.seed,
+            "false_alarm": making.false_alarm,
+            "history": making.history,
+        }
+        return Pupil.new(
+            kind,
+            making.settings.get(kind),
+            encoder.spec,
+            source=making.encoder_model,
+            encoder_settings=_fields(making.settings.get(encoder.spec.name)),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    pupil = vault.read(restored)
+    fixed = {
+        "--learner": (making.learner, pupil.kind),
+        "--memory": (making.memory, pupil.learner.budget),
+        "--seed": (making.seed, pupil.seed),
+        "--encoder": (making.encoder, pupil.encoder["name"]),
+    }
+    for flag, (asked, has) in fixed.items():
+        if asked is not None and asked != has:
+            raise HarkbackError(
+                f"this model was made with {has}, not {asked}", where=flag, mend="leave it out, or make a new model"
+            )
+    asked = making.settings.get(pupil.kind)
+    if asked is not None and asked not in (type(asked)(), pupil.learner.settings):
+        raise HarkbackError(
+            f"the settings of {pupil.kind} were fixed when the model was made",
+            mend="leave them out, or make a new model",
+        )
+    _same_encoder(encoder, pupil.encoder, pupil.encoder_key)
+    if making.false_alarm is not None:
+        pupil.false_alarm = checked_rate(making.false_alarm)
+    if making.history is not None:
+        pupil.history = making.history
+    return pupil
+
+
+def _encoder(facts: Mapping[str, Any] | None, making: Making) -> Encoder:
+    if facts is not None:
+        return encoder_of(facts, making)
+    name = making.encoder or "signal"
+    settings = making.settings.get(name)
+    return open_encoder(name, making.encoder_model, device=making.device, dtype=making.dtype, settings=settings)
+
+
+def encoder_of(facts: Mapping[str, Any], making: Making) -> Encoder:
+    """The encoder on whose features a model was taught. facts: its model.json."""
+    name = facts["encoder"]["name"]
+    kind = ENCODERS.load(name)
+    settings = settings_from(kind.Settings(), facts["encoder_settings"]) if hasattr(kind, "Settings") else None
+    model = making.encoder_model or facts["encoder_model"]
+    encoder = open_encoder(name, model, device=making.device, dtype=making.dtype, settings=settings)
+    _same_encoder(encoder, facts["encoder"], facts["encoder_key"])
+    return encoder
+
+
+def _same_encoder(encoder: Encoder, facts: Mapping[str, Any], key: str) -> None:
+    if encoder.spec.key != key:
+        spec = encoder.spec
+        raise HarkbackError(
+            f"the model was taught on features of {facts['name']} revision {facts['revision']}, and these would be of "
+            f"{spec.name} revision {spec.revision}, or otherwise prepared",
+            mend="give the encoder and --model it was made with",
+        )
+
+
+def _check_drop(record: Mapping[str, Any], max_drop: float, force: bool) -> None:
+    cost = record.get("before")
+    if force or not cost:
+        return
+    lost = cost["right"] - cost["right_after"]
+    if lost > max(1, max_drop * cost["asked"]):
+        raise HarkbackError(
+            f"of {cost['asked']} clips of the old classes, {cost['right']} were told rightly before this session and "
+            f"{cost['right_after']} would be after it; --max-drop {max_drop:g} forbids that, so nothing was changed",
+            mend="teach more clips of the classes it confuses, or say --force",
+        )
+
+
+def _fields(settings: Any) -> dict[str, Any]:
+    return {} if settings is None else asdict(settings)
