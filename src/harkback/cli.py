@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from harkback import __version__
-from harkback.commands import COMMANDS, SETTINGS
+from harkback.commands import COMMANDS, MENTIONED, SETTINGS
 from harkback.errors import HarkbackError
-from harkback.flags import parsed, with_settings
+from harkback.flags import mentioned, parsed, with_settings
 from harkback.messages import say
 
 
@@ -50,7 +50,8 @@ def _run(name: str, args: list[str]) -> None:
         raise HarkbackError(f'there is no command "{name}"', mend=f"choose from {', '.join(COMMANDS)}")
     kinds = [registry for registry, commands in SETTINGS.items() if name in commands]
     if kinds:
-        command, settings = with_settings(COMMANDS[name], name, args, kinds)
+        only = mentioned(args) if name in MENTIONED else None
+        command, settings = with_settings(COMMANDS[name], name, args, kinds, only)
         command.run(settings)
     else:
         parsed(COMMANDS[name], name, args).run()
@@ -58,7 +59,8 @@ def _run(name: str, args: list[str]) -> None:
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {(kind.__doc__ or '').strip()}" for name, kind in COMMANDS.items())
+    firsts = {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in COMMANDS.items()}
+    commands = "\n".join(f"  {name:<{width}}  {first}" for name, first in firsts.items())
     return (
         "usage: harkback COMMAND [OPTIONS]\n\n"
         "An audio-visual classifier that is taught new classes and does not forget the old ones.\n\n"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harkback.features import FeatureRows, Joined, Rows
+from harkback.gram import by_class
 from harkback.learners.base import Learner
 from harkback.ledger import LeavesOut, Ledger
 from harkback.memory import Memory, quotas
@@ -22,7 +23,7 @@ class Examiner(Kept):
     """Retains clips, chosen at random, and asks them after each session.
 
     A clip that was learnt flatters. A learner that can leave single clips out is asked so; of any other there is a
-    twin, taught the same but for every fifth clip of a class, and it is the twin that is asked those. What is found is
+    twin, taught the same but for a fifth of each class, and it is the twin that is asked those. What is found is
     what a slightly less experienced model would say: a little too modest rather than too proud.
     """
 
@@ -63,7 +64,7 @@ class Examiner(Kept):
             assert learner.ledger is not None
             learnt, apart = _in_rows(learner.ledger, targets), torch.ones(len(targets), dtype=torch.bool)
         else:
-            apart = _apart(targets)
+            apart = _apart(targets, self.generator)
             near = (~apart).nonzero().flatten()
             self.twin.ledger = Ledger()
             with Session.of(Rows(rows, near), [labels[row] for row in near.tolist()]) as session:
@@ -73,7 +74,7 @@ class Examiner(Kept):
         self.examine(learner, counts)
 
     def _retain(self, rows: FeatureRows, targets: Tensor, learnt: Tensor, apart: Tensor, classes: int) -> None:
-        """Choose anew, at random, but first of all clips that can be asked. A class without new clips keeps its first."""
+        """Choose anew, at random, clips that can be asked before others. A class without new clips keeps its first."""
         fresh = len(rows)
         if self.memory.features is not None:
             rows = Joined(rows, self.memory.features)
@@ -119,14 +120,12 @@ def _another(learner: Learner[Any], seed: int) -> Learner[Any]:
     return type(learner)(learner.settings, memory=learner.budget, seed=seed)
 
 
-def _apart(targets: Tensor) -> Tensor:
-    """(clips,) bool: the fifth clip of each class, the tenth, and so on."""
-    counts: dict[int, int] = {}
-    chosen = []
-    for target in targets.tolist():
-        counts[target] = counts.get(target, 0) + 1
-        chosen.append(counts[target] % APART == 0)
-    return torch.tensor(chosen, dtype=torch.bool)
+def _apart(targets: Tensor, generator: torch.Generator) -> Tensor:
+    """(clips,) bool: a fifth of each class, rounded down. At random: the clips' order may have a rhythm."""
+    chosen = torch.zeros(len(targets), dtype=torch.bool)
+    for _, mine in by_class(targets):
+        chosen[mine[torch.randperm(len(mine), generator=generator)[: len(mine) // APART]]] = True
+    return chosen
 
 
 def _in_rows(ledger: Ledger, targets: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -57,15 +57,20 @@ def at_least_none(number: int, flag: str) -> int:
     return number
 
 
-def with_settings(kind: type[Any], name: str, args: list[str], registries: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """The command, and the settings of learners and encoders: typed fields are flags, ``--l3.train.epochs 50``."""
+def with_settings(
+    kind: type[Any], name: str, args: list[str], registries: Sequence[str], only: Collection[str] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The command, and the settings of learners and encoders: typed fields are flags, ``--l3.train.epochs 50``.
+
+    only: the entries whose settings are flags; None: all. Loading them is what takes time.
+    """
     from harkback import registry
 
     found = {
         entry: entries.load(entry).Settings
         for entries in (getattr(registry, each) for each in registries)
         for entry in entries.names()
-        if hasattr(entries.load(entry), "Settings")
+        if (only is None or entry in only) and hasattr(entries.load(entry), "Settings")
     }
     found = {entry: settings for entry, settings in found.items() if dataclasses.fields(settings)}
     fields = {entry: entry.replace("-", "_") for entry in found}
@@ -81,6 +86,15 @@ def with_settings(kind: type[Any], name: str, args: list[str], registries: Seque
     both.__doc__ = kind.__doc__
     told = parsed(both, name, args)
     return told.command, {entry: getattr(told.settings, fields[entry]) for entry in found}
+
+
+def mentioned(args: Sequence[str]) -> set[str]:
+    """Words that may name a learner or an encoder: ``--learner l3``, ``--encoder=pe-av``, ``--l3.train.epochs 50``."""
+    found = set()
+    for word in args:
+        flag, _, value = word.partition("=")
+        found |= {word, value, flag.lstrip("-").partition(".")[0].replace("_", "-")}
+    return found
 
 
 def parsed(kind: type[Any], name: str, args: list[str]) -> Any:

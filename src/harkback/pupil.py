@@ -142,7 +142,7 @@ class Pupil:
         if len(found) > STRANGERS:
             found = found[torch.linspace(0, len(found) - 1, STRANGERS).round().long()]
         evidence = self.calibration.evidence_of(self.learner.scores(Rows(rows, found)))
-        known = torch.tensor(self.calibration.evidence)
+        known = torch.tensor(self.calibration.evidence, dtype=torch.float64)
         return {
             "asked": len(found),
             "told": int((evidence < threshold).sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from dataclasses import dataclass
@@ -61,10 +62,11 @@ class Registry:
         return found
 
     def _modules(self) -> dict[str, str]:
-        package = importlib.import_module(f"harkback.{self.package}")
+        package = importlib.util.find_spec(f"harkback.{self.package}")  # Importing it would load torch.
+        assert package is not None
         return {
             name.replace("_", "-"): f"harkback.{self.package}.{name}"
-            for _, name, _ in pkgutil.iter_modules(package.__path__)
+            for _, name, _ in pkgutil.iter_modules(package.submodule_search_locations)
             if not name.startswith("_") and name != "base"
         }
 

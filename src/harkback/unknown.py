@@ -104,7 +104,7 @@ def _temperature(scores: Tensor, truth: Tensor) -> float:
         return 1.0
     away = scores - scores.mean(1, keepdim=True)
     spread = float(away.square().mean().sqrt())
-    if spread <= 1e-12 * float(scores.abs().max()):  # Rounding is no difference.
+    if spread <= 1e-6 * float(scores.abs().max()):  # The rounding of float32 is no difference.
         return 1.0
     away = away / spread
     # The half clip should be of every class alike, whose mean is 0: it adds to the clips and to nothing else.

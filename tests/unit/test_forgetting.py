@@ -1,4 +1,4 @@
-"""Forgetting against never having learnt, against sums over the clips that are left, and against a scan of the bytes."""
+"""Forgetting against never having learnt, against sums over the clips that are left, and a scan of the bytes."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_the_exam_after_forgetting_is_that_of_the_clips_that_are_left(kind: str)
 
 def test_a_learner_that_must_be_made_anew_and_cannot_says_what_is_missing() -> None:
     found, ledger = pupil("finetune", memory=0)
-    with pytest.raises(HarkbackError, match="no clip of .* is retained; make the model anew"):
+    with pytest.raises(HarkbackError, match=r"no clip of .* is retained; make the model anew"):
         forget(found, "c", ledger)
 
 

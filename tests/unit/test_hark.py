@@ -26,11 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # For the script that record
 
 from fakes import SHAPE, features_of, random_features, session_of, small, without
 from harkback import bags, gaze
+from harkback.block_ridge import BlockRidge, Centred
 from harkback.contestants import changed
 from harkback.datasets.decoys import Decoys
 from harkback.errors import HarkbackError
 from harkback.features import Features
 from harkback.learners.hark import LOGIT, SHARES, Hark, HarkSettings
+from harkback.ledger import Ledger
 from harkback.lift import projection
 from harkback.stream import Session
 
@@ -396,6 +398,27 @@ def test_what_is_recorded_is_the_learner_and_its_ablations_and_no_two_are_alike(
 def test_a_hundredth_more_of_a_constant_is_seen(module: Any, constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, constant, getattr(module, constant) * 1.01)
     assert apart("hark") > 2
+
+
+
+def test_a_clip_left_out_is_looked_at_anew_and_told_without_its_own_term() -> None:
+    """What was heard and pictured is taken from the ledger; recomputed from the tokens it is the same."""
+    learner = Hark(HarkSettings(features=FEATURES))
+    learner.ledger = Ledger()
+    features = material()
+    learner.learn(Session.of(features, LABELS))
+    targets = torch.tensor([learner.classes.index(label) for label in LABELS])
+    learnt = torch.zeros(len(LABELS), len(learner.weight), dtype=torch.float64)
+    for target, entry in learner.ledger.entries.items():
+        learnt[targets == target] = entry["x"]
+    learner.learn(Session.of(material(1, list("fgh" * 8)), list("fgh" * 8)))  # The look moves on.
+    heard, patches = learner._heard(features), learner._patches(features)
+    looked = learner._looked(heard @ learner.gaze + learner.gaze_bias, features, patches)
+    now = torch.cat([heard, looked, learner.picture.vector(learner.picture.raw(patches), features.seen)], 1)
+    assert (now - learnt).abs().max() > 1e-3
+    ridge = BlockRidge(Centred(learner.moments), learner._blocks(learner._share), learner.settings.penalty)
+    expected = ridge.left_out(now, learnt, targets).float()
+    torch.testing.assert_close(learner.left_out(features, learnt, targets), expected, rtol=1e-5, atol=1e-6)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def test_a_few_clips_ask_for_no_absurd_temperature() -> None:
         (torch.zeros(0, 0), []),
         (torch.tensor([[0.3], [0.7]]), [0, 0]),
         (torch.full((4, 3), 0.1), [0, 1, 2, 0]),
+        (torch.full((4, 3), 0.1) + 7.5e-9 * torch.eye(4, 3), [0, 1, 2, 0]),  # as near as float32 can tell
     ],
 )
 def test_where_nothing_can_be_fitted_the_temperature_is_one(scores: torch.Tensor, truth: list[int]) -> None:
@@ -195,24 +196,16 @@ def test_a_calibration_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "facts",
-    [
-        {},
-        {"temperature": 1.0},
-        {"temperature": "warm", "evidence": []},
-        {"temperature": 0.0, "evidence": []},
-        {"temperature": -1.0, "evidence": []},
-        {"temperature": math.nan, "evidence": []},
-        {"temperature": 1.0, "evidence": [0.5, 0.4]},
-        {"temperature": 1.0, "evidence": [0.5, math.nan]},
-        {"temperature": 1.0, "evidence": [0.5, math.inf]},
-        {"temperature": 1.0, "evidence": 3},
-        {"temperature": 1.0, "evidence": None},
-    ],
+    "damage",
+    [{"temperature": fact} for fact in ("warm", None, 0.0, -1.0, math.nan, math.inf)]
+    + [{"evidence": fact} for fact in ([0.5, 0.4], [0.5, math.nan], [0.5, math.inf], ["much"], 3, None)],
 )
-def test_damaged_facts_are_refused(facts: dict[str, object]) -> None:
-    with pytest.raises(HarkbackError, match="calibration is damaged"):
-        Calibration.from_facts(facts)
+def test_damaged_facts_are_refused(damage: dict[str, object]) -> None:
+    whole = {"temperature": 1.0, "evidence": [0.4, 0.5]}
+    assert Calibration.from_facts(whole) == Calibration(1.0, (0.4, 0.5))
+    for facts in (whole | damage, {name: fact for name, fact in whole.items() if name not in damage}):
+        with pytest.raises(HarkbackError, match="calibration is damaged"):
+            Calibration.from_facts(facts)
 
 
 # The measures.

@@ -34,3 +34,5 @@ COMMANDS: dict[str, type[Any]] = {
 
 #: The registries whose entries' settings are flags of a command.
 SETTINGS = {"LEARNERS": ("bench", "teach"), "ENCODERS": ("bench", "extract", "teach")}
+#: Commands of which those flags are the ones of entries that the command line names: one learner is taught, not twenty.
+MENTIONED = ("teach",)

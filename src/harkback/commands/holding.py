@@ -24,7 +24,10 @@ MODEL = arg(metavar="MODEL")
 
 @dataclass(frozen=True, slots=True)
 class TeachCommand:
-    """Teach a model the clips of a folder, a folder a class; makes the model if there is none."""
+    """Teach a model the clips of a folder, a folder a class; makes the model if there is none.
+
+    With --learner NAME, or --encoder NAME, --help tells the settings of that one too.
+    """
 
     into: Annotated[Positional[Path], MODEL]  #: folder of the model
     clips: Annotated[Positional[str], arg(metavar="CLIPS")]  #: folder of clips: class/*, train/class/* or clips.csv

@@ -95,14 +95,10 @@ class Hark(Learner[HarkSettings]):
         self._solve(x, targets)
 
     def _scores(self, features: Features) -> Tensor:
-        return self._vectors(features) @ self.weight + self.bias
-
-    def _vectors(self, features: Features) -> Tensor:
-        """(clips, columns) float64, as the look is now."""
         heard, patches = self._heard(features), self._patches(features)
         looked = self._looked(heard @ self.gaze + self.gaze_bias, features, patches)
         pictured = self.picture.vector(self.picture.raw(patches), features.seen)
-        return torch.cat([heard, looked, pictured], 1)
+        return torch.cat([heard, looked, pictured], 1) @ self.weight + self.bias
 
     @torch.no_grad()
     def heat(self, features: Features) -> Tensor:
@@ -114,7 +110,12 @@ class Hark(Learner[HarkSettings]):
 
     @torch.no_grad()
     def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> Tensor:
-        x = torch.cat([self._vectors(features[rows]) for rows in batches(len(features), READ)])
+        columns, dim = self.gaze.shape
+        x = learnt.clone()  # What is heard and pictured stays; what is looked at is looked at anew.
+        direction = learnt[:, :columns] @ self.gaze + self.gaze_bias
+        for rows in batches(len(features), READ):
+            clips = features[rows]
+            x[rows, columns : columns + dim] = self._looked(direction[rows], clips, self._patches(clips))
         return self._regression(Centred(self.moments), self._share).left_out(x, learnt, targets).float()
 
     @torch.no_grad()
