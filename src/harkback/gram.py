@@ -35,6 +35,25 @@ class Root(Kept):
         self.rows, self.aims = _turned(held)
         self.count = count
 
+    def remove(self, h: Tensor, aim: int | None = None) -> None:
+        """Take vectors away that were added: (clips, columns); and with them an aim that was theirs alone, if they had.
+
+        With unit rows U = S / |S| the sum that is left is U^T (E - B^T B) U, with E the energies and B = h U^T.
+        """
+        self.count = self.count - len(h)
+        if not len(self.rows):  # Of vectors that were all zero.
+            return
+        cross = self.rows.T @ self.aims  # (columns, aims) S^T T
+        length = self.energy.sqrt()[:, None]
+        unit = self.rows / length
+        within = h @ unit.T
+        energy, turn = torch.linalg.eigh(torch.diag(self.energy) - within.T @ within)
+        left = energy > 1e-12 * self.energy.max()  # What was taken away wholly leaves rounding behind.
+        self.rows = energy[left].sqrt()[:, None] * (turn[:, left].T @ unit)
+        if aim is not None:
+            cross = without_row(cross.T, aim).T
+        self.aims = (self.rows @ cross) / energy[left][:, None]
+
     @property
     def energy(self) -> Tensor:
         """(rows,) eigenvalues of the Gram matrix that are not 0."""

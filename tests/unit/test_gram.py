@@ -128,3 +128,28 @@ def test_rows_that_are_longer_than_wide_are_turned_with_their_aims() -> None:
     rows, aims = orthogonal(h, y)
     assert rows.shape == (7, 7) and aims.shape == (7, 3)
     np.testing.assert_allclose(rows.T @ aims, h.T @ y, rtol=0, atol=1e-10)
+
+
+def test_vectors_that_are_removed_were_never_there() -> None:
+    some = torch.Generator().manual_seed(4)
+    h, y = (
+        torch.randn(9, 6, dtype=torch.float64, generator=some),
+        torch.eye(3, dtype=torch.float64)[torch.arange(9) % 3],
+    )
+    mine = y[:, 1] > 0
+    root = Root()
+    root.absorb([(h, y)])
+    root.remove(h[mine], 1)
+    rest, aims = h[~mine], y[~mine][:, [0, 2]]
+    torch.testing.assert_close(root.rows.T @ root.rows, rest.T @ rest, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(root.rows.T @ root.aims, rest.T @ aims, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(root.rows @ root.rows.T, torch.diag(root.energy), rtol=1e-9, atol=1e-9)
+    assert root.count == 6
+
+
+def test_removing_what_alone_went_one_way_leaves_no_rounding_behind() -> None:
+    root, axis = Root(), torch.eye(4, dtype=torch.float64)
+    root.absorb([(axis * 1e3, torch.zeros(4, 0, dtype=torch.float64))])
+    root.remove(axis[:1] * 1e3)
+    assert root.rows.shape == (3, 4) and not root.rows[:, 0].any()
+    Root().remove(axis)

@@ -15,6 +15,7 @@ from harkback.features import READ, FeatureRows, Features
 from harkback.gram import Centres, Root, by_class
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
+from harkback.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,18 @@ class KLDA(Learner[KLDASettings]):
         self.bias = torch.zeros(0, dtype=torch.float64)  #: (classes,)
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        self.root.absorb(self._spread(torch.cat(self.standard.learn(features), 1), targets))
+        x = torch.cat(self.standard.learn(features), 1)
+        self.root.absorb(self._spread(x, targets))
+        if self.ledger is not None:
+            self.ledger.clips(targets, x)
+        self._solve()
+
+    def subtract(self, target: int, entry: State) -> None:
+        self.root.remove(self._lift(entry["x"]) - self.centres.means[target])
+        self.centres.remove(target)
+        self._solve()
+
+    def _solve(self) -> None:
         share, counts = self.settings.shrinkage, self.centres.counts
         variance = self.root.energy.sum() / counts.sum() / self.settings.features
         # Covariance (1 - share) S^T S / n + share variance I, up to the factor ``inside``.

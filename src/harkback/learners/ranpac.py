@@ -15,6 +15,7 @@ from harkback.features import READ, FeatureRows, Features
 from harkback.gram import Root
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
+from harkback.state import State
 
 PENALTIES = tuple(10.0**power for power in range(-8, 9))
 
@@ -59,6 +60,13 @@ class RanPAC(Learner[RanPACSettings]):
         if self.settings.penalty is None and cut:
             self.penalty = self._choose(x[order], y[order], cut)
         self.root.absorb(self._lifted(x, y))
+        if self.ledger is not None:
+            self.ledger.clips(targets, x)
+        self.weight = self.root.ridge(self.penalty)
+
+    def subtract(self, target: int, entry: State) -> None:
+        """The penalty, which clips of the last session chose, stays."""
+        self.root.remove(self._lift(entry["x"]), target)
         self.weight = self.root.ridge(self.penalty)
 
     def _choose(self, x: Tensor, y: Tensor, cut: int) -> Tensor:
