@@ -74,8 +74,11 @@ def read_json(path: Path, mend: str = "delete it; what it described is made agai
 
 def write_arrays(path: Path, arrays: State) -> None:
     with whole(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         try:
             save_file(arrays, temporary)
+            temporary.chmod(mode)  # It makes files that nobody else may read, whatever the user's umask says.
         except SafetensorError as error:  # It wraps the operating system's errors and loses their number.
             raise explained(_system_error(error), path) from error
 

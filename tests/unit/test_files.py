@@ -203,3 +203,9 @@ def test_equal_facts_have_equal_names_and_others_do_not() -> None:
     names = {fingerprint(*facts) for facts in ([1], ["1"], [[1]], [1, 2], [[1, 2]], [{"a": 1}], [None], [])}
     assert len(names) == 8
     assert all(len(name) == 16 for name in names)
+
+
+def test_arrays_may_be_read_by_whoever_may_read_text(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "arrays.safetensors", {"a": torch.zeros(1)})
+    write_json(tmp_path / "facts.json", {})
+    assert (tmp_path / "arrays.safetensors").stat().st_mode == (tmp_path / "facts.json").stat().st_mode
