@@ -48,7 +48,7 @@ class Model:
     def encoder(self, model: str | None = None, *, device: str | None = None, dtype: str | None = None) -> Encoder:
         """The encoder whose features it was taught on. model: where its weights lie, if not where they lay then."""
         if self._encoder is None or (model, device, dtype) != (None, None, None):
-            self._encoder = encoder_of(self.facts, Making(encoder_model=model, device=device, dtype=dtype))
+            self._encoder = encoder_of(self.facts, Making(encoder_model=model, device=device, dtype=dtype), self.path)
         return self._encoder
 
     def predict(
@@ -116,8 +116,9 @@ class Model:
         from harkback.export import export
 
         shape = TokenShape(**self.facts["encoder"]["shape"])
+        retained = self._vault.read(restored).examiner.memory.features  # What its tokens are like, for the check.
         about = {name: json.dumps(self.facts[name]) for name in ("name", "encoder", "encoder_key", "calibration")}
-        return export(self.learner, shape, Path(out), metadata=about)
+        return export(self.learner, shape, Path(out), metadata=about, like=retained)
 
     def push(self, repository: str, *, message: str = "Taught with Harkback", forget_history: bool = False) -> str:
         """Publish it on the hub; see `harkback.hub.push`. Returns the address."""

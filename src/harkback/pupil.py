@@ -33,7 +33,7 @@ class Pupil:
     examiner: Examiner
     encoder: dict[str, Any]  #: the encoder's facts
     encoder_key: str
-    source: str | None  #: the folder or hub id of the encoder's model, as it was given
+    source: str | None  #: the hub id of the encoder's model, if that is where it came from
     encoder_settings: dict[str, Any]  #: fields of the encoder's ``Settings``
     seed: int
     false_alarm: float

@@ -13,6 +13,7 @@ from typing import Any
 from harkback.clips import Skip
 from harkback.encoders import Encoder, open_encoder
 from harkback.errors import HarkbackError
+from harkback.files import read_json, write_json
 from harkback.lesson import clips_of, prepared
 from harkback.pupil import Pupil, checked_rate
 from harkback.pupil_files import contents, ledger_file, restored, settings_from
@@ -21,6 +22,8 @@ from harkback.vault import Vault
 
 MAX_DROP = 0.2  #: of the clips retained of old classes, the share that a session may cost
 FEATURES = ".features"  #: in a model's folder: what was encoded for a session, until it is learnt
+#: In a model's folder: where the encoder's model lies on this machine. No part of the model, which others may be given.
+WEIGHTS = ".encoder-model"
 
 Tell = Callable[[str], None]
 
@@ -79,7 +82,7 @@ def teach(
     vault, made = Vault(Path(path)), making or Making()
     facts = vault.read(lambda version: version.facts) if vault.exists else None
     clips_of(str(clips), classes, facts["classes"] if facts else ())  # What cannot be is told before anything is made.
-    encoder = _encoder(facts, made)
+    encoder = _encoder(facts, made, vault.path)
     with _somewhere(vault, store, dry_run, tell) as features:
         pupil = _pupil(vault, made, encoder)
         found, skips = clips_of(str(clips), classes, pupil.classes)
@@ -95,6 +98,8 @@ def teach(
                 ledger[ledger_file(pupil.version)] = entries
                 pupil.ledger = [*pupil.ledger, *ledger]
             vault.commit(contents(pupil, vault.name, ledger))
+            if (weights := _local(made)) is not None:
+                write_json(vault.path / WEIGHTS, str(weights.resolve()))
             shutil.rmtree(vault.path / FEATURES, ignore_errors=True)
     return taught
 
@@ -124,7 +129,7 @@ def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
             kind,
             making.settings.get(kind),
             encoder.spec,
-            source=making.encoder_model,
+            source=None if _local(making) else making.encoder_model,
             encoder_settings=_fields(making.settings.get(encoder.spec.name)),
             **{name: value for name, value in given.items() if value is not None},
         )
@@ -154,20 +159,27 @@ def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
     return pupil
 
 
-def _encoder(facts: Mapping[str, Any] | None, making: Making) -> Encoder:
+def _encoder(facts: Mapping[str, Any] | None, making: Making, folder: Path) -> Encoder:
     if facts is not None:
-        return encoder_of(facts, making)
+        return encoder_of(facts, making, folder)
     name = making.encoder or "signal"
     settings = making.settings.get(name)
     return open_encoder(name, making.encoder_model, device=making.device, dtype=making.dtype, settings=settings)
 
 
-def encoder_of(facts: Mapping[str, Any], making: Making) -> Encoder:
-    """The encoder on whose features a model was taught. facts: its model.json."""
+def _local(making: Making) -> Path | None:
+    """The folder of the encoder's model, if it is one of this machine."""
+    path = None if making.encoder_model is None else Path(making.encoder_model)
+    return path if path is not None and path.exists() else None
+
+
+def encoder_of(facts: Mapping[str, Any], making: Making, folder: Path) -> Encoder:
+    """The encoder on whose features a model was taught. facts: its model.json; folder: the model's."""
     name = facts["encoder"]["name"]
     kind = ENCODERS.load(name)
     settings = settings_from(kind.Settings(), facts["encoder_settings"]) if hasattr(kind, "Settings") else None
-    model = making.encoder_model or facts["encoder_model"]
+    here = folder / WEIGHTS
+    model = making.encoder_model or facts["encoder_model"] or (read_json(here) if here.exists() else None)
     encoder = open_encoder(name, model, device=making.device, dtype=making.dtype, settings=settings)
     _same_encoder(encoder, facts["encoder"], facts["encoder_key"])
     return encoder

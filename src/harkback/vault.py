@@ -15,6 +15,7 @@ after a kill moves the rest in. Before, it never was.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from harkback.errors import HarkbackError
-from harkback.files import digest, explained, fingerprint, read_arrays, read_json, write_arrays, write_json
+from harkback.files import digest, explained, fingerprint, read_arrays, read_json, whole, write_arrays, write_json
 from harkback.state import State
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 FACTS, CARD = "model.json", "README.md"
 MODEL, MEMORY = "model.safetensors", "memory.safetensors"
 LEDGER, HISTORY = "ledger", "history"
+FILE = re.compile(r"(?:ledger/)?[A-Za-z0-9][\w-]*\.safetensors", re.ASCII)
 PATIENCE = 600.0  #: seconds that a change waits for another one
 TRIES, PAUSE = 40, 0.05  #: how often, and after how many seconds, a reader looks again at what is being moved in
 
@@ -48,11 +50,24 @@ class Version:
     folder: Path
     facts: dict[str, Any]
     _find: Callable[[str], Path]
+    _mend: str
 
     def arrays(self, name: str) -> State:
         path = self._find(name)
-        _check(path, self.facts["files"][name])
-        return read_arrays(path, MEND)
+        before = _stamp(path)
+        self.check(name)
+        try:
+            arrays = read_arrays(path, self._mend)
+        except RuntimeError as error:  # PyTorch opens the file once more; it may have been moved away.
+            raise HarkbackError(f"cannot be read: {error}", where=path, mend=MEND) from error
+        if _stamp(path) != before:  # Then what was checked may not be what was read.
+            raise HarkbackError("changed while it was read", where=path, mend="try again")
+        return arrays
+
+    def check(self, name: str) -> None:
+        """Raise `HarkbackError` unless the file is as it was written."""
+        path = self._find(name)
+        _check(path, self.facts["files"][name], self._mend if path.is_relative_to(self.folder) else MEND)
 
     @property
     def ledgers(self) -> list[str]:
@@ -74,7 +89,8 @@ class Vault:
 
     @property
     def exists(self) -> bool:
-        return (self.path / FACTS).exists() or (self.path / ".now" / FACTS).exists()
+        """Even if nothing but versions before is left. Asked in this order, what is being moved in is not missed."""
+        return any((folder / FACTS).exists() for folder in (self.path / ".now", self.path, *self._kept()))
 
     @contextmanager
     def changing(self, tell: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
@@ -114,33 +130,33 @@ class Vault:
             what = "is no model" if self.path.exists() else "no such model"
             raise HarkbackError(what, where=self.path, mend="check the path, or make it: harkback teach MODEL CLIPS")
         for _ in range(TRIES):
-            before = self._stamp()
+            before = self._state()
             try:
                 return load(self._version(self.path, self._newest))
             except HarkbackError:
-                if before is not None and before == self._stamp():
+                if before is not None and before == self._state():
                     raise
                 sleep(PAUSE)  # It was being moved in while we read.
         return load(self._version(self.path, self._newest))
 
-    def _stamp(self) -> bytes | None:
+    def _state(self) -> tuple[int, ...] | None:
         """What tells one version from the next; None: one is just being moved in."""
-        try:
-            return None if (self.path / ".now").exists() else (self.path / FACTS).read_bytes()
-        except OSError:
-            return None
+        return None if (self.path / ".now").exists() else _stamp(self.path / FACTS) or ()
 
     def _newest(self, name: str) -> Path:
         """Where a file is while it may be on its way in."""
         coming = self.path / ".now" / name
         return coming if coming.exists() else self.path / name
 
-    def _version(self, folder: Path, find: Callable[[str], Path]) -> Version:
-        return Version(folder, read_facts(find(FACTS)), find)
+    def _version(self, folder: Path, find: Callable[[str], Path], mend: str = "") -> Version:
+        return Version(folder, read_facts(find(FACTS), mend or MEND), find, mend or MEND)
 
     def versions(self) -> list[Version]:
         """The versions before, the oldest first; those who may change the model call it."""
-        return [self._version(folder, self._within(folder)) for folder in self._kept()]
+        return [self._former(folder) for folder in self._kept()]
+
+    def _former(self, folder: Path) -> Version:
+        return self._version(folder, self._within(folder), f"delete {folder}, to do without that version before")
 
     def _within(self, folder: Path) -> Callable[[str], Path]:
         """Where a former version's file is: its ledger is part of the model's."""
@@ -148,7 +164,8 @@ class Vault:
 
     def _kept(self) -> list[Path]:
         folders = (self.path / HISTORY).glob("[0-9]*")
-        return sorted((folder for folder in folders if folder.is_dir()), key=lambda folder: int(folder.name))
+        numbered = (folder for folder in folders if folder.name.isdecimal() and folder.is_dir())
+        return sorted(numbered, key=lambda folder: int(folder.name))
 
     # ---- changing, inside `changing` ----
 
@@ -169,7 +186,8 @@ class Vault:
                 kept.write(stage / HISTORY / f"{kept.facts['version']:04d}", {**known, **ledger})
         elif (self.path / FACTS).exists():
             self._set_aside(stage)
-        _sync(stage)
+        for folder in (*(path for path in stage.rglob("*") if path.is_dir()), stage):
+            _sync(folder)
         stage.rename(self.path / ".now")
         self._settle()
 
@@ -180,9 +198,9 @@ class Vault:
             raise HarkbackError(
                 "keeps no version before this one", where=self.path, mend="delete the folder to give the model up"
             )
-        version = self._version(kept[-1], self._within(kept[-1]))
-        for name, sha in version.facts["files"].items():  # Not from bad to worse.
-            _check(self._within(kept[-1])(name), sha)
+        version = self._former(kept[-1])
+        for name in version.facts["files"]:  # Not from bad to worse.
+            version.check(name)
         kept[-1].rename(self.path / ".now")
         self._settle()
 
@@ -197,7 +215,6 @@ class Vault:
         for name in (FACTS, CARD, *facts["files"]):
             if not name.startswith(LEDGER) and (self.path / name).exists():
                 _link(self.path / name, aside / name)
-        _sync(aside)
 
     def _settle(self) -> None:
         """Move in what has happened, drop what never did, and what is no longer needed. May be cut off anywhere."""
@@ -252,16 +269,19 @@ class Contents:
             write_arrays(folder / name, arrays)
             files[name] = digest(folder / name)
         old = {name: sha for name, sha in known.items() if name.startswith(LEDGER) and name in self.facts["ledger"]}
-        (folder / CARD).write_text(self.card, encoding="utf-8")
+        with whole(folder / CARD) as temporary:
+            temporary.write_text(self.card, encoding="utf-8")
         facts = {**self.facts, "files": dict(sorted({**old, **files}.items()))}
         write_json(folder / FACTS, {**facts, "checksum": fingerprint(facts)})
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """model.json, checked against itself and brought to this version's format."""
-    facts: Any = read_json(path, MEND)
+def read_facts(path: Path, mend: str = MEND) -> dict[str, Any]:
+    """model.json, checked against itself and brought to this version's format. mend: what to do if it is damaged."""
+    if not path.exists():
+        raise HarkbackError("is missing", where=path, mend=mend)
+    facts: Any = read_json(path, mend)
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise HarkbackError("is no model's model.json", where=path, mend=MEND)
+        raise HarkbackError("is no model's model.json", where=path, mend=mend)
     if facts["format"] > FORMAT:
         raise HarkbackError(
             f"is a model of format {facts['format']}, and this version reads up to {FORMAT}",
@@ -269,22 +289,36 @@ def read_facts(path: Path) -> dict[str, Any]:
             mend="update harkback: pip install --upgrade harkback",
         )
     if facts.pop("checksum", None) != fingerprint(facts):
-        raise HarkbackError("is damaged: its checksum does not fit", where=path, mend=MEND)
+        raise HarkbackError("is damaged: its checksum does not fit", where=path, mend=mend)
     while facts["format"] < FORMAT:
+        if facts["format"] not in MIGRATIONS:
+            what = f"is a model of format {facts['format']}, which this version no longer reads"
+            raise HarkbackError(what, where=path.parent, mend="open it with the version that wrote it")
         facts = MIGRATIONS[facts["format"]](facts)
     found: dict[str, Any] = facts
+    if not all(FILE.fullmatch(name) for name in found.get("files", ())):  # A stranger's may name any file of ours.
+        raise HarkbackError("names files that are not a model's", where=path, mend="do not trust this folder")
     return found
 
 
-def _check(path: Path, sha: str) -> None:
+def _check(path: Path, sha: str, mend: str) -> None:
     try:
         found = digest(path)
     except FileNotFoundError:
-        raise HarkbackError("is missing", where=path, mend=MEND) from None
+        raise HarkbackError("is missing", where=path, mend=mend) from None
     except OSError as error:
         raise explained(error, path) from error
     if found != sha:
-        raise HarkbackError("is damaged: these are not the bytes that were written", where=path, mend=MEND)
+        raise HarkbackError("is damaged: these are not the bytes that were written", where=path, mend=mend)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from another that was moved to its place; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _link(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from harkback.encoders.signal import Signal
 from harkback.extract import extract
 from harkback.model import Model
 from harkback.stream import shuffled
+from tiny_models import sam_audio_folder
 
 DIGITS = Path(__file__).parents[3] / "shared" / "data" / "spoken-digits"
 FIRST, SECOND = "church bell,siren", "cowbell,whistle"
@@ -166,6 +167,24 @@ def test_a_file_that_cannot_be_read_does_not_cost_the_others(
 def test_few_clips_promise_nothing_and_say_so(clips: Path, rover: Path, capsys: Any) -> None:
     run("predict", rover, clips / "test" / "whistle" / "whistle_000.mp4")
     assert "too few clips" in capsys.readouterr().err
+
+
+def test_where_an_encoder_lies_is_known_here_and_told_nobody(clips: Path, tmp_path: Path, capsys: Any) -> None:
+    sam_audio_folder(tmp_path / "weights")
+    path, film = tmp_path / "rover", clips / "test" / "siren" / "siren_000.mp4"
+    run("teach", path, clips, "--classes", "siren", "--encoder", "sam-audio", "--model", tmp_path / "weights",
+        "--learner", "ncm", "--workers", "0")  # fmt: skip
+    run("predict", path, film)
+    assert "siren" in capsys.readouterr().out
+    shown = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name[0] != ".")
+    assert str(tmp_path).encode() not in shown
+    (tmp_path / "weights").rename(tmp_path / "elsewhere")
+    assert "weights" in failure(capsys, "predict", path, film)
+    run("predict", path, film, "--model", tmp_path / "elsewhere")
+    capsys.readouterr()
+    sam_audio_folder(tmp_path / "others", seed=5)
+    line = failure(capsys, "predict", path, film, "--model", tmp_path / "others")
+    assert "the model was taught on features of sam-audio revision" in line
 
 
 # ---- undo, forget, inspect ------------------------------------------------------------------------------------------

@@ -45,14 +45,14 @@ def model_folder(
         mend = f"give the folder of a {kind} model, or a hub id such as {example}"
         raise HarkbackError("there is no such folder", where=text or '""', mend=mend)
     wish = Wish(found["id"], found["revision"] or "main", files, kind, example, open_sibling)
-    if _library() is None:
+    if library() is None:
         raise wish.error("no such folder here, and the hub's library is missing", f"{INSTALL}, or give a folder")
     return cached(wish.id, files, wish.revision) or _fetched(wish)
 
 
 def cached(model: str, files: Files, revision: str = "main") -> Path | None:
     """The folder in the hub's cache, if all the files are there. Asks nobody."""
-    hub = _library()
+    hub = library()
     if hub is None:
         return None
 
@@ -71,7 +71,7 @@ def cached(model: str, files: Files, revision: str = "main") -> Path | None:
 
 def hub_facts() -> dict[str, str]:
     """What there is here to reach the hub with, for people. Asks nobody."""
-    if _library() is None:
+    if library() is None:
         return {"library": f"missing, so models come only from folders; {INSTALL}"}
     from huggingface_hub import __version__ as number
     from huggingface_hub import constants
@@ -153,7 +153,8 @@ def _free(folder: Path) -> int:
     return 0
 
 
-def _library() -> ModuleType | None:
+def library() -> ModuleType | None:
+    """The hub's own library; None: it is not installed."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # Read when the library is first imported.
     try:
         import huggingface_hub

@@ -31,6 +31,9 @@ class Wish:
     kind: str
     example: str
     open_sibling: str | None
+    into: Path | None = (
+        None  #: the folder that it is to become; None: the hub's cache, as no folder of its name is here
+    )
 
     def error(self, what: str, mend: str) -> HarkbackError:
         where = self.id if self.revision == "main" else f"{self.id}@{self.revision}"
@@ -39,9 +42,14 @@ class Wish:
     @property
     def elsewhere(self) -> str:
         """How to do without a connection."""
-        names = " ".join(entry if isinstance(entry, str) else entry[0] for entry in self.files)
+        names = "".join(f" {entry if isinstance(entry, str) else entry[0]}" for entry in self.files)
         at = "" if self.revision == "main" else f" --revision {self.revision}"
-        return f"`hf download {self.id} {names}{at} --local-dir DIR` where there is a connection, then `--model DIR`"
+        then = "`--model DIR`" if self.into is None else "copy DIR"
+        return f"`hf download {self.id}{names}{at} --local-dir DIR` where there is a connection, then {then}"
+
+    @property
+    def lead(self) -> str:
+        return "no such folder here, and " if self.into is None else ""
 
 
 @contextmanager
@@ -53,6 +61,12 @@ def explained(wish: Wish) -> Iterator[None]:
         raise
     except Exception as error:  # The library's, its HTTP client's, the system's: others in every version of it.
         raise _mended(error, wish) from error
+
+
+def last_line(error: BaseException) -> str:
+    """The hub's own words stand there; before them stand addresses and advice on Python."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def token_place() -> str | None:
@@ -75,13 +89,16 @@ def _mended(error: BaseException, wish: Wish) -> HarkbackError:
     for number in (*FULL, *CLOSED):
         # Parts of the library that are not Python wrap the system's errors and lose their number.
         if getattr(error, "errno", None) == number or f"(os error {number})" in str(error):
+            if wish.into is not None:
+                mend = "free some space" if number in FULL else "choose another folder or change its permissions"
+                return HarkbackError(os.strerror(number), where=wish.into, mend=mend)
             mend = "free some space, or set HF_HUB_CACHE to a folder on a larger disk"
             mend = mend if number in FULL else "set HF_HUB_CACHE to a folder of yours"
             return HarkbackError(os.strerror(number), where=constants.HF_HUB_CACHE, mend=mend)
     while inner := error.__cause__ or error.__context__:  # What the system said; clients of HTTP wrap it many times.
         error = inner
-    what = f"no such folder here, and the hub cannot be reached at {constants.ENDPOINT}, or the connection broke"
-    return wish.error(f"{what} ({_last_line(error)})", f"check the connection and try again, or {wish.elsewhere}")
+    what = f"{wish.lead}the hub cannot be reached at {constants.ENDPOINT}, or the connection broke"
+    return wish.error(f"{what} ({last_line(error)})", f"check the connection and try again, or {wish.elsewhere}")
 
 
 def _refused(error: BaseException, response: Any, wish: Wish) -> HarkbackError:
@@ -100,7 +117,7 @@ def _refused(error: BaseException, response: Any, wish: Wish) -> HarkbackError:
         return _gated(str(error), logged_in, page, wish)
     if isinstance(error, errors.RepositoryNotFoundError):
         mend = f"check the spelling (an id is like {wish.example}); if it is private, `hf auth login` first"
-        return wish.error("no such folder here, and no such model on the hub", mend)
+        return wish.error(f"{wish.lead}no such model on the hub", mend)
     if isinstance(error, errors.RevisionNotFoundError):
         return wish.error(f'has no revision "{wish.revision}"', f"choose one at {page}/tree/main")
     if status == 429:
@@ -108,7 +125,7 @@ def _refused(error: BaseException, response: Any, wish: Wish) -> HarkbackError:
         return wish.error("the hub says: too many requests (429)", mend)
     if status >= 500:
         return wish.error(f"the hub is in trouble ({status})", f"try later, or {wish.elsewhere}")
-    return wish.error(f"the hub refuses ({status}): {_last_line(error)}", f"look at {page}")
+    return wish.error(f"the hub refuses ({status}): {last_line(error)}", f"look at {page}")
 
 
 def _gated(text: str, logged_in: bool, page: str, wish: Wish) -> HarkbackError:
@@ -125,9 +142,3 @@ def _gated(text: str, logged_in: bool, page: str, wish: Wish) -> HarkbackError:
         what = "is gated, and your account has no access yet"
         mend = f'open {page} and click "Request access", or wait for the mail of approval if you have'
     return wish.error(what, f"{mend}; or use {wish.open_sibling}, open to all" if wish.open_sibling else mend)
-
-
-def _last_line(error: BaseException) -> str:
-    """The hub's own words stand there; before them stand addresses and advice on Python."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
