@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from harkback import curves, figures, forest, formats, grids, heat, tables, wording
 from harkback.report import Found, find
 from harkback.results import Results
+from harkback.templating import template
 
 MANY = 6  #: learners beyond which the heat maps of those whom the curves do not name are folded away
 
@@ -21,13 +20,6 @@ def html(out: Path, reference: str | None = None) -> str:
 
 def render(found: Found) -> str:
     """The same, of a log that was read already."""
-    environment = Environment(
-        loader=PackageLoader("harkback", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     told, compared = found.told, found.compared
     shown = [results for results in told.learners if results.runs]
     looks = curves.styled(told, compared.reference)
@@ -37,7 +29,7 @@ def render(found: Found) -> str:
     named = bright if len(shown) > MANY else [results.learner for results in shown]
     maps = [(results.learner, grids.matrix(results), grids.confusion(results)) for results in shown]
     columns = tables.main_columns(found.rows, found.reference)
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         told=told,
         facts=told.facts,
         reference=found.reference,

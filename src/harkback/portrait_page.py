@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -17,6 +16,7 @@ from harkback.curves import CROWDED
 from harkback.figures import CEILING, COLOURS, NARROW, PALE, Drawn, drawn
 from harkback.grids import LEGIBLE, Cell, Grid
 from harkback.portrait import NAMED, Lesson, Share, Sitter, promise, settings, verdict
+from harkback.templating import template
 
 BARS = 25  #: of the histogram of evidence
 HEIGHT = 2.9  #: inches of a panel
@@ -25,14 +25,7 @@ ROOM = 0.2  #: share of the histogram's width that a word needs
 
 def render(of: Sitter) -> str:
     """The page."""
-    environment = Environment(
-        loader=PackageLoader("harkback", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("portrait.html").render(
+    return template("portrait.html").render(
         of=of,
         facts=of.facts,
         verdict=verdict(of),

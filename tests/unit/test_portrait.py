@@ -282,7 +282,8 @@ def test_the_same_model_gives_the_same_bytes_and_no_warning(tmp_path: Path) -> N
 
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "harkback.portrait_page", raising=False)
+    for name in ("portrait_page", "templating"):
+        monkeypatch.delitem(sys.modules, f"harkback.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(HarkbackError, match=r'needs jinja2, which is not installed; pip install "harkback\[report\]"'):
         portrait(facts(), *exam(), tmp_path / "portrait.html")

@@ -333,7 +333,7 @@ def test_skips_are_counted_by_reason(tmp_path: Path) -> None:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the page's rooms be imported anew."""
-    for name in ("page", "figures", "heat", "curves", "forest", "grids"):
+    for name in ("page", "figures", "heat", "curves", "forest", "grids", "templating"):
         monkeypatch.delitem(sys.modules, f"harkback.{name}", raising=False)
         monkeypatch.delattr(harkback, name, raising=False)
 
