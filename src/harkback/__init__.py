@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from harkback.teaching import Taught
 
 __version__ = "0.1.0"
-__all__ = ["bench", "list_datasets", "list_encoders", "list_learners", "load", "teach"]
+__all__ = ["Model", "bench", "list_datasets", "list_encoders", "list_learners", "load", "teach"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Model":  # Not imported before it is asked for: it brings torch.
+        from harkback.model import Model
+
+        return Model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(path: str | Path) -> Model:

@@ -16,6 +16,7 @@ from harkback.learners.base import Learner
 from harkback.ledger import Entries
 from harkback.pupil_files import contents, ledger_of, restored
 from harkback.teaching import FEATURES, Making, Taught, Tell, encoder_of, silent, teach
+from harkback.unknown import Examined, examined
 from harkback.vault import CARD, FACTS, Vault
 from harkback.windows import SHORTEST
 
@@ -72,6 +73,10 @@ class Model:
         """Seconds that the clips of its last session lasted, typically; 0: they were pictures, or nobody knows."""
         found = (record.get("window", 0.0) for record in reversed(self.pupil.records))
         return next((float(seconds) for seconds in found if seconds >= SHORTEST), 0.0)
+
+    def examined(self) -> Examined:
+        """The last exam: accuracy, calibration error and false alarms of retained clips, each as if not learnt."""
+        return examined(*self._vault.read(restored).examiner.exam, self.pupil.false_alarm)
 
     # ---- changing ----
 

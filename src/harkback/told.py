@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from harkback.formats import count
 from harkback.teaching import Taught
+from harkback.unknown import Examined
 
 SHOWN = 40  #: classes that are listed one by one, at most
 
@@ -61,29 +62,39 @@ def _classes(counts: Mapping[str, int], exam: Mapping[str, Sequence[int]]) -> li
     return lines
 
 
-def portrait_of(facts: Mapping[str, Any]) -> str:
-    """What a model knows, how sure that is, and how it came to know it. facts: its model.json."""
+def portrait_of(facts: Mapping[str, Any], exam: Examined) -> str:
+    """What a model knows, how sure that is, and how it came to know it. facts: its model.json; exam: its last one."""
     learner, encoder = facts["learner"], facts["encoder"]
     counts: dict[str, int] = dict.fromkeys(facts["classes"], 0)
-    exam: dict[str, Sequence[int]] = {}
+    marks: dict[str, Sequence[int]] = {}
     for record in facts["sessions"]:
-        exam = record.get("exam", exam)
+        marks = record.get("exam", marks)
         for name, keys in record.get("clips", {}).items():
             counts[name] += len(keys)
     lines = [
         f"{facts['name']}: {count(len(counts), 'class', 'classes')}, {count(sum(counts.values()), 'clip')}, "
         f"learner {learner['name']}, encoder {encoder['name']} revision {encoder['revision']} ({encoder['licence']})",
-        *_classes(counts, exam),
+        *_classes(counts, marks),
     ]
     for number, record in enumerate(facts["sessions"], 1):
         lines.append(f"{number}. {record['time'][:16].replace('T', ' ')} UTC  {_did(record)}")
         lines += [f"   {line}" for line in _cost(record)]
-    known = len(facts["calibration"]["evidence"])
-    lines.append(
-        f"unknowns: {100 * facts['false_alarm']:g} % of known clips may be called unknown, by {count(known, 'clip')}"
-    )
+    lines += _exam(facts["false_alarm"], exam)
     lines.append(f"versions to step back to: up to {facts['history']}; written by harkback {facts['harkback']}")
     return "\n".join(lines)
+
+
+def _exam(allowed: float, exam: Examined) -> list[str]:
+    if not exam.asked:
+        return ["exam: none, as no clip is retained; nothing is called unknown"]
+    found = [
+        f"exam: {100 * exam.accuracy:.1f} % of {count(exam.asked, 'clip')} told rightly, each as if it had not been "
+        f"learnt; its confidence is off by {100 * exam.ece:.1f} points"
+    ]
+    if exam.false_alarm is None:
+        return [*found, f"unknowns: too few clips to call {100 * allowed:g} % of known clips unknown and no more"]
+    reached = f"{100 * exam.false_alarm:.1f} % of those clips are"
+    return [*found, f"unknowns: {100 * allowed:g} % of known clips may be called unknown; {reached}"]
 
 
 def _did(record: Mapping[str, Any]) -> str:

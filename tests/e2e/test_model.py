@@ -246,6 +246,7 @@ def test_inspect_tells_what_the_facts_say(rover: Path, tmp_path: Path, capsys: A
     run("inspect", rover)
     told = capsys.readouterr().out
     assert re.search(r"rover: 2 classes, 8 clips, learner ridge, encoder signal", told)
+    assert "exam: none" in told  # Of four clips no fifth could be kept apart.
     assert result(capsys, "inspect", rover) == Model(rover).facts
     run("inspect", rover, "--page", tmp_path / "rover.html")
     assert "church bell" in (tmp_path / "rover.html").read_text()

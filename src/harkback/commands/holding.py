@@ -175,7 +175,7 @@ class InspectCommand:
         if self.json:
             _print(model.facts)
         else:
-            print(portrait_of(model.facts))
+            print(portrait_of(model.facts, model.examined()))
         if self.page is not None:
             say(f"wrote {model.portrait(self.page)}")
 
