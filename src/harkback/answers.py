@@ -15,6 +15,7 @@ from harkback.errors import HarkbackError
 from harkback.extract import BATCH
 from harkback.features import Features
 from harkback.learners.base import Learner
+from harkback.ledger import strangeness
 from harkback.media import Media, MediaError
 from harkback.windows import Window, decoded, length_of, windows
 
@@ -108,7 +109,7 @@ def _told(
 ) -> dict[Window, Answer]:
     """features row ``i`` is window ``spans[i]``; bound: the evidence below which a window is unknown, if any is."""
     scores = learner.scores(features)
-    evidence = calibration.evidence_of(scores).tolist()
+    evidence = calibration.evidence_of(scores, strangeness(learner, features)).tolist()
     told = {}
     for i, shares in enumerate(calibration.probabilities(scores).tolist()):
         ranking = _ranked(zip(learner.classes, shares, strict=True))

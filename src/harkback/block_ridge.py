@@ -61,6 +61,20 @@ class BlockRidge:
         between = (now * half).sum(0)[:, None] + 1 / self.total
         return self.share + said - between * wrong
 
+    def strangeness(self, x: Tensor) -> Tensor:
+        """(clips,) logarithm of the leverage that each clip x (clips, columns) would have: how far it is from all else.
+
+        Leverage is x A^-1 x, with A the normal matrix of the regression: Mahalanobis distance from all that was learnt.
+        """
+        half, _ = self._asked(x)
+        return (half.square().sum(0) + 1 / self.total).log()
+
+    def left_out_strangeness(self, x: Tensor, learnt: Tensor) -> Tensor:
+        """(clips,) the same of learnt clips, had they not been: log(h(x) + g^2 / (1 - h)), with h and g as above."""
+        (half, _), (now, _) = self._asked(learnt), self._asked(x)
+        lever, between = (parts.sum(0) + 1 / self.total for parts in (half.square(), now * half))
+        return (now.square().sum(0) + 1 / self.total + between.square() / (1 - lever).clamp_min(1e-6)).log()
+
     def _asked(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(columns, clips) whose inner products are leverages; (clips, classes) answers less the classes' shares."""
         z = (x - self.mean) * self.scale

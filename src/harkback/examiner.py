@@ -33,6 +33,7 @@ class Examiner(Kept):
         nothing = torch.zeros(0, 0)
         self.vectors = nothing.double()  #: (retained, columns) of the clips as they were learnt, or (retained, 0)
         self.scores = nothing  #: (retained, classes) the last exam
+        self.strange = torch.zeros(0, dtype=torch.float64)  #: (retained,) or (0,): how far from what was learnt
         self.apart = torch.zeros(
             0, dtype=torch.bool
         )  #: (retained,) whoever is asked has not learnt it, or leaves it out
@@ -47,9 +48,13 @@ class Examiner(Kept):
         return () if self.memory.features is None else self.memory.features.ids
 
     @property
-    def exam(self) -> tuple[Tensor, Tensor]:
-        """Scores (clips, classes) and truth (clips,) of the clips that could be asked fairly."""
-        return self.scores[self.fair], self.memory.targets[self.fair]
+    def exam(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scores (clips, classes), truth (clips,) and strangeness (clips,) of the clips that could be asked fairly.
+
+        Strangeness is None for a learner that cannot tell it.
+        """
+        strange = None if self.twin is not None else self.strange[self.fair]
+        return self.scores[self.fair], self.memory.targets[self.fair], strange
 
     def right(self) -> dict[str, bool]:
         """By id, whether the clip was told rightly."""
@@ -96,8 +101,9 @@ class Examiner(Kept):
         features, targets = self.memory.features, self.memory.targets
         if features is None or not len(features):
             self.scores, self.fair = torch.zeros(0, len(learner.classes)), torch.zeros(0, dtype=torch.bool)
+            self.strange = self.strange[:0]
         elif isinstance(learner, LeavesOut):
-            self.scores = learner.left_out(features, self.vectors, targets)
+            self.scores, self.strange = learner.left_out(features, self.vectors, targets)
             self.fair = counts[targets] > 1
         else:
             assert self.twin is not None

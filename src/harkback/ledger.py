@@ -91,8 +91,20 @@ class Additive(Protocol):
 
 @runtime_checkable
 class LeavesOut(Protocol):
-    """A learner that can say of a clip it has learnt what it would say had it not learnt it."""
+    """A learner that can say how strange a clip is, and of a learnt clip what it would say had it not learnt it."""
 
-    def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> Tensor:
-        """(clips, classes) float32. learnt: (clips, columns) "x" of the ledger; targets: (clips,) long."""
+    def strangeness(self, features: FeatureRows) -> Tensor:
+        """(clips,) float64, how far each clip is from all that was learnt; any scale."""
         ...
+
+    def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (clips, classes) float32 and strangeness (clips,) of learnt clips, each as if it had not been.
+
+        learnt: (clips, columns) "x" of the ledger; targets: (clips,) long.
+        """
+        ...
+
+
+def strangeness(learner: object, features: FeatureRows) -> Tensor | None:
+    """(clips,) how far clips are from all that a learner has learnt; None: it does not tell."""
+    return learner.strangeness(features) if isinstance(learner, LeavesOut) else None

@@ -76,7 +76,8 @@ class Model:
 
     def examined(self) -> Examined:
         """The last exam: accuracy, calibration error and false alarms of retained clips, each as if not learnt."""
-        return examined(*self._vault.read(restored).examiner.exam, self.pupil.false_alarm)
+        scores, truth, strange = self._vault.read(restored).examiner.exam
+        return examined(scores, truth, self.pupil.false_alarm, strange=strange)
 
     # ---- changing ----
 
@@ -136,8 +137,8 @@ class Model:
         """Write what it knows, and how sure that is, as a page with pictures."""
         from harkback.portrait import portrait
 
-        whole = self._vault.read(restored)
-        return portrait(self.facts, *whole.examiner.exam, Path(out))
+        scores, truth, strange = self._vault.read(restored).examiner.exam
+        return portrait(self.facts, scores, truth, Path(out), strange=strange)
 
 
 def undo(path: str | Path, tell: Tell = silent) -> None:

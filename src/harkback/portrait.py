@@ -124,11 +124,14 @@ class Sitter:
         return ceil(1 / self.promised - 1e-9) - 1
 
 
-def portrait(facts: Mapping[str, Any], scores: Tensor, truth: Tensor, out: Path) -> Path:
+def portrait(
+    facts: Mapping[str, Any], scores: Tensor, truth: Tensor, out: Path, *, strange: Tensor | None = None
+) -> Path:
     """Write the page to the file ``out`` and return it; it needs nothing else: no network, no script, no font.
 
     facts: model.json. scores: (clips, classes) of the clips of the last exam, each asked as if it had not been learnt;
-    truth: (clips,) long, their classes. Raises `HarkbackError` if the extra "report" is not installed.
+    truth: (clips,) long, their classes; strange: (clips,), if the learner tells it. Raises `HarkbackError` if the extra
+    "report" is not installed.
     """
     try:
         from harkback.portrait_page import render
@@ -138,14 +141,14 @@ def portrait(facts: Mapping[str, Any], scores: Tensor, truth: Tensor, out: Path)
             raise
         what = f"a page with pictures needs {missing}, which is not installed"
         raise HarkbackError(what, mend='pip install "harkback[report]"') from error
-    text = render(sitter(facts, scores, truth))
+    text = render(sitter(facts, scores, truth, strange))
     with whole(out) as temporary:
         # A folder's name, which a model goes by, may hold bytes that are no text.
         temporary.write_text(text, encoding="utf-8", errors="replace")
     return out
 
 
-def sitter(facts: Mapping[str, Any], scores: Tensor, truth: Tensor) -> Sitter:
+def sitter(facts: Mapping[str, Any], scores: Tensor, truth: Tensor, strange: Tensor | None = None) -> Sitter:
     """The numbers of the page; arguments as `portrait` takes them."""
     names: Sequence[str] = facts["classes"]
     confusion = torch.zeros(len(names), len(names), dtype=torch.long)
@@ -165,7 +168,7 @@ def sitter(facts: Mapping[str, Any], scores: Tensor, truth: Tensor) -> Sitter:
         facts,
         classes,
         tuple(_lesson(number, record) for number, record in enumerate(facts["sessions"], 1)),
-        examined(scores, truth, facts["false_alarm"]),
+        examined(scores, truth, facts["false_alarm"], strange=strange),
         Share.counted(int(confusion.diagonal().sum()), len(truth)),
         calibration,
         calibration.threshold(facts["false_alarm"]),

@@ -16,7 +16,7 @@ from harkback.errors import HarkbackError
 from harkback.examiner import Examiner
 from harkback.features import FeatureRows, Rows
 from harkback.learners.base import Learner
-from harkback.ledger import Additive, Entries, Ledger
+from harkback.ledger import Additive, Entries, Ledger, strangeness
 from harkback.registry import LEARNERS
 from harkback.stream import Session
 from harkback.unknown import Calibration, auroc, calibrated
@@ -141,7 +141,8 @@ class Pupil:
             return None
         if len(found) > STRANGERS:
             found = found[torch.linspace(0, len(found) - 1, STRANGERS).round().long()]
-        evidence = self.calibration.evidence_of(self.learner.scores(Rows(rows, found)))
+        asked = Rows(rows, found)
+        evidence = self.calibration.evidence_of(self.learner.scores(asked), strangeness(self.learner, asked))
         known = torch.tensor(self.calibration.evidence, dtype=torch.float64)
         return {
             "asked": len(found),
@@ -152,7 +153,7 @@ class Pupil:
     def _marks(self) -> dict[str, list[int]]:
         """Of each class that was examined: how many clips were told rightly, and how many were asked."""
         marks: dict[str, list[int]] = {}
-        scores, truth = self.examiner.exam
+        scores, truth, _ = self.examiner.exam
         for right, target in zip(
             (scores.argmax(1) == truth).tolist() if len(truth) else [], truth.tolist(), strict=True
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, floor, isfinite, log, nan
 from typing import Any, Self
 
@@ -24,25 +24,39 @@ class Calibration:
 
     temperature: float = 1.0  #: probabilities = softmax(scores / temperature)
     evidence: tuple[float, ...] = ()  #: of those clips, ascending
+    #: Mean and deviation of those clips' sureness, then of their strangeness; none: the learner tells no strangeness.
+    usual: tuple[float, float, float, float] | None = None
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(clips, classes) float64, rows sum to 1. scores: (clips, classes)."""
         return (_checked(scores) / self.temperature).softmax(1)
 
-    def evidence_of(self, scores: Tensor) -> Tensor:
-        """(clips,) float64, how surely each clip is of a known class: 0, every class as likely; 1, one class alone.
+    def sureness(self, scores: Tensor) -> Tensor:
+        """(clips,) float64, 1 - H(p) / log(classes): 0, every class as likely; 1, one class alone.
 
-        1 - H(p) / log(classes), with H the entropy of the probabilities: of what can be read off the scores of any
-        learner, nothing that was tried told strangers better (the highest score, the highest probability, the margin
-        to the second, logsumexp, their mixtures). A model of one class has nothing to weigh it against: 1, so that
-        nothing is unknown to it.
+        H is the entropy of the probabilities. Of what can be read off the scores of any learner, nothing that was tried
+        told strangers better (`docs/research.md`, 11). A model of one class has nothing to weigh it against: 1.
         """
         scores = _checked(scores)
         if scores.shape[1] < 2:
             return torch.ones(len(scores), dtype=torch.float64)
         logs = (scores / self.temperature).log_softmax(1)
-        evidence: Tensor = 1 + (logs.exp() * logs).sum(1) / log(scores.shape[1])
-        return evidence.clamp(0, 1)
+        sure: Tensor = 1 + (logs.exp() * logs).sum(1) / log(scores.shape[1])
+        return sure.clamp(0, 1)
+
+    def evidence_of(self, scores: Tensor, strange: Tensor | None = None) -> Tensor:
+        """(clips,) float64, how surely each clip is of a known class, 0..1.
+
+        strange: (clips,) strangeness, of a learner that tells it (`harkback.ledger.LeavesOut`). Then it is how much
+        surer and less strange the clip is than the clips of the exam, in their deviations, through a sigmoid; else its
+        sureness.
+        """
+        sure = self.sureness(scores)
+        if self.usual is None:
+            return sure
+        assert strange is not None
+        middle, spread, its_middle, its_spread = self.usual
+        return ((sure - middle) / spread - (strange.double() - its_middle) / its_spread).sigmoid()
 
     def threshold(self, false_alarm: float) -> float | None:
         """A clip with less evidence is called unknown; None: too few clips to promise that, so none is.
@@ -61,40 +75,57 @@ class Calibration:
         k = floor(false_alarm * (len(self.evidence) + 1) + 1e-9)
         return self.evidence[k - 1] if k else None
 
-    def unknown(self, scores: Tensor, false_alarm: float) -> Tensor:
+    def unknown(self, scores: Tensor, false_alarm: float, strange: Tensor | None = None) -> Tensor:
         """(clips,) bool: called none of the classes; false_alarm: as `threshold` takes it."""
         limit = self.threshold(false_alarm)
-        evidence = self.evidence_of(scores)
+        evidence = self.evidence_of(scores, strange)
         return torch.zeros(len(scores), dtype=torch.bool) if limit is None else evidence < limit
 
     def facts(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "evidence": list(self.evidence)}
+        facts = {"temperature": self.temperature, "evidence": list(self.evidence)}
+        return facts if self.usual is None else {**facts, "usual": list(self.usual)}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
         """What `facts` gave, perhaps by way of a file."""
         try:
-            made = cls(float(facts["temperature"]), tuple(float(number) for number in facts["evidence"]))
+            usual = None
+            if facts.get("usual") is not None:
+                sure, its, strange, their = (float(number) for number in facts["usual"])
+                usual = sure, its, strange, their
+            made = cls(float(facts["temperature"]), tuple(float(number) for number in facts["evidence"]), usual)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged() from error
-        whole = made.temperature > 0 and all(map(isfinite, (made.temperature, *made.evidence)))
-        if not whole or list(made.evidence) != sorted(made.evidence):
+        whole = made.temperature > 0 and all(map(isfinite, (made.temperature, *made.evidence, *(made.usual or ()))))
+        told = made.usual is None or (made.usual[1] > 0 and made.usual[3] > 0)
+        if not whole or not told or list(made.evidence) != sorted(made.evidence):
             raise _damaged()
         return made
 
 
-def calibrated(scores: Tensor, truth: Tensor) -> Calibration:
+def calibrated(scores: Tensor, truth: Tensor, strange: Tensor | None = None) -> Calibration:
     """Fit to clips of the known classes, each asked as if it had not been learnt.
 
-    scores: (clips, classes) float32, finite; truth: (clips,) long. The temperature is where the clips' classes are
-    likeliest (Guo et al., ICML 2017, arXiv 1706.04599), with half a clip besides whose class may be any: three clips
-    that are all right would else ask for a temperature of zero. It goes with the scores' own spread, so it is as good
+    scores: (clips, classes) float32, finite; truth: (clips,) long; strange: (clips,), or None of a learner that does
+    not tell it. The temperature is where the clips' classes are likeliest (Guo et al., ICML 2017, arXiv 1706.04599),
+    with half a clip besides whose class may be any: three clips that are all right would else ask for a temperature of
+    zero. It goes with the scores' own spread, so it is as good
     for regressions as for logits. Where nothing can be fitted (no clip, one class, scores all alike) it is 1, at which
     logits mean what they say, and scores of regressions and cosines sound less sure than they are.
     """
     scores = _checked(scores)
-    fitted = Calibration(_temperature(scores, truth), ())
-    return Calibration(fitted.temperature, tuple(sorted(fitted.evidence_of(scores).tolist())))
+    fitted = Calibration(_temperature(scores, truth))
+    if strange is not None:
+        fitted = replace(fitted, usual=(*_usual(fitted.sureness(scores)), *_usual(strange.double())))
+    return replace(fitted, evidence=tuple(sorted(fitted.evidence_of(scores, strange).tolist())))
+
+
+def _usual(numbers: Tensor) -> tuple[float, float]:
+    """Mean and deviation; 1 where nothing deviates, or nothing is there."""
+    if not len(numbers):
+        return 0.0, 1.0
+    spread = float(numbers.std(correction=0))
+    return float(numbers.mean()), spread if spread > 1e-9 else 1.0
 
 
 def _temperature(scores: Tensor, truth: Tensor) -> float:
@@ -172,11 +203,13 @@ class Examined:
     false_alarm: float | None  #: share of the clips that were called unknown; None: too few to promise a rate
 
 
-def examined(scores: Tensor, truth: Tensor, false_alarm: float, folds: int = 5) -> Examined:
+def examined(
+    scores: Tensor, truth: Tensor, false_alarm: float, folds: int = 5, *, strange: Tensor | None = None
+) -> Examined:
     """What confidences are worth, and the false-alarm rate that is reached, on clips that had no say in either.
 
-    scores: (clips, classes), truth: (clips,), as `calibrated` takes them; each class is spread evenly over the folds,
-    and a fold is judged by what the others say. So it is judged by fewer clips than a model is calibrated with.
+    scores: (clips, classes), truth and strange: (clips,), as `calibrated` takes them; each class is spread evenly over
+    the folds, and a fold is judged by what the others say: by fewer clips than a model is calibrated with.
     """
     scores, clips = _checked(scores), len(scores)
     fold = torch.empty(clips, dtype=torch.long)
@@ -186,9 +219,9 @@ def examined(scores: Tensor, truth: Tensor, false_alarm: float, folds: int = 5) 
     promised = clips > 0
     for k in fold.unique().tolist():
         mine = fold == k
-        others = calibrated(scores[~mine], truth[~mine])
+        others = calibrated(scores[~mine], truth[~mine], None if strange is None else strange[~mine])
         confidence[mine] = others.probabilities(scores[mine]).amax(1)
-        called[mine] = others.unknown(scores[mine], false_alarm)
+        called[mine] = others.unknown(scores[mine], false_alarm, None if strange is None else strange[mine])
         promised = promised and others.threshold(false_alarm) is not None
     right = scores.argmax(1) == truth if clips else called
     bins = reliability(confidence, right)

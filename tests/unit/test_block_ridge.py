@@ -84,3 +84,33 @@ def test_what_was_learnt_flatters_and_what_is_left_out_does_not() -> None:
     weight, bias = ridge.fit()
     assert ((wide @ weight + bias).argmax(1) == targets).all()
     assert (ridge.left_out(wide, wide, targets).argmax(1) == targets).double().mean() < 0.8
+
+
+# ---- how strange a clip is ------------------------------------------------------------------------------------------
+
+
+def leverage(z: Array, asked: Array) -> float:
+    """x A^-1 x by inverting the normal matrix, intercept and all."""
+    rows = np.c_[z, np.ones(len(z))]
+    normal = rows.T @ rows + CLIPS * PENALTY * np.diag([1.0] * COLUMNS + [0.0])
+    there = np.r_[asked, 1]
+    return float(there @ np.linalg.inv(normal) @ there)
+
+
+def test_strangeness_is_the_logarithm_of_the_leverage() -> None:
+    x, targets = material(3)
+    asked = 2 * x[:4] + 1
+    here = (asked * scales(x.var(0, correction=0), BLOCKS)).numpy()
+    expected = [np.log(leverage(scaled(x), row)) for row in here]
+    np.testing.assert_allclose(fitted(x, targets, 3).strangeness(asked).numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.3])
+def test_strangeness_of_a_clip_left_out_is_that_to_those_who_never_had_it(moved: float) -> None:
+    x, targets = material(3)
+    now = x + moved * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    found = fitted(x, targets, 3).left_out_strangeness(now, x)
+    z, here = scaled(x), (now * scales(x.var(0, correction=0), BLOCKS)).numpy()
+    for i in range(CLIPS):
+        rest = np.arange(CLIPS) != i
+        assert float(found[i]) == pytest.approx(np.log(leverage(z[rest], here[i])), rel=1e-8)

@@ -400,7 +400,6 @@ def test_a_hundredth_more_of_a_constant_is_seen(module: Any, constant: str, monk
     assert apart("hark") > 2
 
 
-
 def test_a_clip_left_out_is_looked_at_anew_and_told_without_its_own_term() -> None:
     """What was heard and pictured is taken from the ledger; recomputed from the tokens it is the same."""
     learner = Hark(HarkSettings(features=FEATURES))
@@ -417,8 +416,20 @@ def test_a_clip_left_out_is_looked_at_anew_and_told_without_its_own_term() -> No
     now = torch.cat([heard, looked, learner.picture.vector(learner.picture.raw(patches), features.seen)], 1)
     assert (now - learnt).abs().max() > 1e-3
     ridge = BlockRidge(Centred(learner.moments), learner._blocks(learner._share), learner.settings.penalty)
-    expected = ridge.left_out(now, learnt, targets).float()
-    torch.testing.assert_close(learner.left_out(features, learnt, targets), expected, rtol=1e-5, atol=1e-6)
+    scores, strange = learner.left_out(features, learnt, targets)
+    torch.testing.assert_close(scores, ridge.left_out(now, learnt, targets).float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(strange, ridge.left_out_strangeness(now, learnt))
+
+
+def test_strangeness_is_that_of_the_solution_as_it_is_now() -> None:
+    learner, asked = Hark(HarkSettings(features=FEATURES)), random_features(5, seed=8)
+    learner.learn(Session.of(material(), LABELS))
+    state, first = learner.state(), learner.strangeness(asked)
+    assert (learner.strangeness(material()).mean() < first.mean()).all()  # What was learnt is less strange than noise.
+    learner.learn(Session.of(asked, ["z"] * 5))
+    assert (learner.strangeness(asked) < first).all()
+    learner.restore(state)
+    assert torch.equal(learner.strangeness(asked), first)
 
 
 if __name__ == "__main__":

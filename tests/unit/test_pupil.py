@@ -147,7 +147,8 @@ def test_strangers_are_asked_before_they_are_learnt() -> None:
     calibration, learner = pupil.calibration, pupil.learner
     features, labels = session(list("ccbccaccddd"), 1, noise=1)
     new_rows = [row for row, label in enumerate(labels) if label in "cd"]
-    evidence = calibration.evidence_of(learner.scores(features[torch.tensor(new_rows)])).tolist()
+    asked = features[torch.tensor(new_rows)]
+    evidence = calibration.evidence_of(learner.scores(asked), learner.strangeness(asked)).tolist()
     lowest = sorted(calibration.evidence)[1]  # The second lowest of 40: floor(0.05 x 41) = 2.
     wins = [(e < k) + 0.5 * (e == k) for e in evidence for k in calibration.evidence]
     record = pupil.teach(features, labels)

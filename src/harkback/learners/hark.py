@@ -83,6 +83,7 @@ class Hark(Learner[HarkSettings]):
         nothing = torch.zeros(0, dtype=torch.float64)
         self.gaze, self.gaze_bias = nothing, nothing  #: (heard columns, visual_dim), (visual_dim,): where to look
         self.weight, self.bias = nothing, nothing  #: (columns, classes), (classes,)
+        self._known: tuple[Tensor, BlockRidge] | None = None  #: weight, and the regression it came from, once asked for
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         self._measure(features)
@@ -95,10 +96,14 @@ class Hark(Learner[HarkSettings]):
         self._solve(x, targets)
 
     def _scores(self, features: Features) -> Tensor:
+        return self._vectors(features) @ self.weight + self.bias
+
+    def _vectors(self, features: Features) -> Tensor:
+        """(clips, columns) float64, by the look as it is now."""
         heard, patches = self._heard(features), self._patches(features)
         looked = self._looked(heard @ self.gaze + self.gaze_bias, features, patches)
         pictured = self.picture.vector(self.picture.raw(patches), features.seen)
-        return torch.cat([heard, looked, pictured], 1) @ self.weight + self.bias
+        return torch.cat([heard, looked, pictured], 1)
 
     @torch.no_grad()
     def heat(self, features: Features) -> Tensor:
@@ -109,14 +114,22 @@ class Hark(Learner[HarkSettings]):
     # ---- as if it had not been learnt ----
 
     @torch.no_grad()
-    def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> Tensor:
+    def strangeness(self, features: FeatureRows) -> Tensor:
+        if self._known is None or self._known[0] is not self.weight:  # It is made anew with each solution.
+            self._known = self.weight, self._regression(Centred(self.moments), self._share)
+        parts = [self._known[1].strangeness(self._vectors(features[rows])) for rows in batches(len(features), READ)]
+        return torch.cat(parts) if parts else self.bias[:0]
+
+    @torch.no_grad()
+    def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         columns, dim = self.gaze.shape
         x = learnt.clone()  # What is heard and pictured stays; what is looked at is looked at anew.
         direction = learnt[:, :columns] @ self.gaze + self.gaze_bias
         for rows in batches(len(features), READ):
             clips = features[rows]
             x[rows, columns : columns + dim] = self._looked(direction[rows], clips, self._patches(clips))
-        return self._regression(Centred(self.moments), self._share).left_out(x, learnt, targets).float()
+        found = self._regression(Centred(self.moments), self._share)
+        return found.left_out(x, learnt, targets).float(), found.left_out_strangeness(x, learnt)
 
     @torch.no_grad()
     def subtract(self, target: int, entry: State) -> None:
