@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+JOINERS = "\u200c\u200d"  #: without which words of some scripts, and emoji made of several, fall apart
+
 
 def one_line(text: object) -> str:
     """``text`` without line breaks or control characters: file names may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in str(text))
 
 
 class HarkbackError(Exception):

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,11 +110,8 @@ def fingerprint(*facts: Any) -> str:
 
 
 def _system_error(error: SafetensorError) -> OSError:
-    text = str(error)
-    for number in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT):
-        if f"os error {number}" in text or os.strerror(number) in text:
-            return OSError(number, os.strerror(number))
-    return OSError(text)
+    found = re.search(r"(?:os error|code:) (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
 
 
 def explained(error: OSError, path: Path) -> HarkbackError:

@@ -13,7 +13,12 @@ from tyro.conf import arg
 
 from harkback.errors import HarkbackError
 
-EXAMPLES = {"--learners": "l3,finetune,joint", "--modality": "both,audio,visual", "--orders": "3, or avcil-2023"}
+EXAMPLES = {
+    "--learners": "l3,finetune,joint",
+    "--modality": "both,audio,visual",
+    "--orders": "3, or avcil-2023",
+    "--classes": "siren,whistle",
+}
 
 
 def names(text: str, flag: str) -> tuple[str, ...]:

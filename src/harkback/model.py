@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from harkback.answers import Answer, ask, merged
 from harkback.encoders import Encoder
@@ -17,7 +18,8 @@ from harkback.ledger import Entries
 from harkback.pupil_files import contents, ledger_of, restored
 from harkback.teaching import FEATURES, Making, Taught, Tell, encoder_of, silent, teach
 from harkback.unknown import Examined, examined
-from harkback.vault import CARD, FACTS, Vault
+from harkback.vault import Vault
+from harkback.versions import CARD, FACTS
 from harkback.windows import SHORTEST
 
 
@@ -76,8 +78,12 @@ class Model:
 
     def examined(self) -> Examined:
         """The last exam: accuracy, calibration error and false alarms of retained clips, each as if not learnt."""
-        scores, truth, strange = self._vault.read(restored).examiner.exam
-        return examined(scores, truth, self.pupil.false_alarm, strange=strange)
+        facts, (scores, truth, strange) = self._exam()
+        return examined(scores, truth, facts["false_alarm"], strange=strange)
+
+    def _exam(self) -> tuple[dict[str, Any], tuple[Tensor, Tensor, Tensor | None]]:
+        """model.json and the last exam, of one version."""
+        return self._vault.read(lambda version: (version.facts, restored(version).examiner.exam))
 
     # ---- changing ----
 
@@ -106,7 +112,7 @@ class Model:
                 kept.append(contents(each, self._vault.name, {}))
             changed = {file: ledger[file] for file in touched}
             self._vault.commit(contents(pupil, self._vault.name, changed), kept)
-            shutil.rmtree(self.path / FEATURES, ignore_errors=True)
+            self._vault.drop(FEATURES)
         self._refresh()
         return how
 
@@ -130,15 +136,16 @@ class Model:
         """Publish it on the hub; see `harkback.hub.push`. Returns the address."""
         from harkback.hub import push
 
-        files = [FACTS, CARD, *self.facts["files"]]
-        return push(self.path, repository, files=files, message=message, forget_history=forget_history)
+        with self._vault.changing(silent):  # What goes must stay one version until it has gone.
+            files = [FACTS, CARD, *self._vault.read(lambda version: version.facts["files"])]
+            return push(self.path, repository, files=files, message=message, forget_history=forget_history)
 
     def portrait(self, out: str | Path) -> Path:
         """Write what it knows, and how sure that is, as a page with pictures."""
         from harkback.portrait import portrait
 
-        scores, truth, strange = self._vault.read(restored).examiner.exam
-        return portrait(self.facts, scores, truth, Path(out), strange=strange)
+        facts, (scores, truth, strange) = self._exam()
+        return portrait(facts, scores, truth, Path(out), strange=strange)
 
 
 def undo(path: str | Path, tell: Tell = silent) -> None:

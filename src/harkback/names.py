@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from harkback.errors import HarkbackError
 
 LONGEST = 120  #: characters
+WIDEST = 255  #: bytes: what disks take for a folder's name
 TAKEN = "unknown"  #: what a model says of clips of no class
 
 
@@ -36,6 +37,8 @@ def _problem(name: str) -> str | None:
         return "a slash divides folders"
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         return "it holds control characters"
+    if len(name.encode()) > WIDEST:
+        return f"it has {len(name.encode())} bytes, and {WIDEST} are the most"
     if _folded(name) == TAKEN:
         return "that is what a model says of clips of no class"
     return None

@@ -62,6 +62,8 @@ class Pupil:
         if found.cumulative:
             mend = "choose another, such as hark"
             raise HarkbackError(f"{kind} wants every clip it ever learnt, again in each session", mend=mend)
+        if not 0 <= seed < 2**63:
+            raise HarkbackError(f"{seed} is no seed", where="--seed", mend="give 0 or more, of at most 18 digits")
         learner = found(settings, memory=memory, seed=seed)
         of_encoder = (spec.facts(), spec.key, source, encoder_settings or {})
         return cls(learner, kind, Examiner(learner, seed), *of_encoder, seed, checked_rate(false_alarm), history)

@@ -15,7 +15,7 @@ from harkback.pupil import Pupil
 from harkback.registry import LEARNERS
 from harkback.state import State
 from harkback.unknown import Calibration
-from harkback.vault import FORMAT, LEDGER, MEMORY, MODEL, Contents, Version
+from harkback.versions import FORMAT, LEDGER, MEMORY, MODEL, Contents, Version
 
 EXEMPLARS = "memory/"  #: what the names of a learner's exemplars begin with: they lie with what is retained
 

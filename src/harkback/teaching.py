@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -80,10 +79,11 @@ def teach(
     waited for. Raises `HarkbackError`; the model is then as it was.
     """
     vault, made = Vault(Path(path)), making or Making()
+    vault.check_place()
     facts = vault.read(lambda version: version.facts) if vault.exists else None
     clips_of(str(clips), classes, facts["classes"] if facts else ())  # What cannot be is told before anything is made.
     encoder = _encoder(facts, made, vault.path)
-    with _somewhere(vault, store, dry_run, tell) as features:
+    with _somewhere(vault, store, encoder, dry_run, tell) as features:
         pupil = _pupil(vault, made, encoder)
         found, skips = clips_of(str(clips), classes, pupil.classes)
         lesson = prepared(str(clips), found, encoder, features, pupil.learnt(), workers)
@@ -97,28 +97,30 @@ def teach(
             if entries.found:
                 ledger[ledger_file(pupil.version)] = entries
                 pupil.ledger = [*pupil.ledger, *ledger]
-            vault.commit(contents(pupil, vault.name, ledger))
             if (weights := _local(made)) is not None:
                 write_json(vault.path / WEIGHTS, str(weights.resolve()))
-            shutil.rmtree(vault.path / FEATURES, ignore_errors=True)
+            vault.commit(contents(pupil, vault.name, ledger))
+            vault.drop(FEATURES)
     return taught
 
 
 @contextmanager
-def _somewhere(vault: Vault, store: str | Path | None, dry_run: bool, tell: Tell) -> Iterator[Path]:
+def _somewhere(vault: Vault, store: str | Path | None, encoder: Encoder, dry_run: bool, tell: Tell) -> Iterator[Path]:
     """Where features go; with the right to change the model, unless it is not going to be."""
     if dry_run:
         with TemporaryDirectory() as scratch:
             yield Path(store if store is not None else scratch)
         return
     with vault.changing(tell):
-        yield Path(store) if store is not None else vault.path / FEATURES
+        # Of each encoder apart: a new model may have been begun with another.
+        yield Path(store) if store is not None else vault.path / FEATURES / encoder.spec.key
 
 
 def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
     """The model as it is, or a new one, with those settings that may change."""
     if not vault.exists:
         kind = making.learner or "hark"
+        _check_settings(making, {kind: None, encoder.spec.name: None})
         given: dict[str, Any] = {
             "memory": making.memory,
             "seed": making.seed,
@@ -134,6 +136,7 @@ def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
             **{name: value for name, value in given.items() if value is not None},
         )
     pupil = vault.read(restored)
+    _check_settings(making, {pupil.kind: asdict(pupil.learner.settings), pupil.encoder["name"]: pupil.encoder_settings})
     fixed = {
         "--learner": (making.learner, pupil.kind),
         "--memory": (making.memory, pupil.learner.budget),
@@ -145,18 +148,24 @@ def _pupil(vault: Vault, making: Making, encoder: Encoder) -> Pupil:
             raise HarkbackError(
                 f"this model was made with {has}, not {asked}", where=flag, mend="leave it out, or make a new model"
             )
-    asked = making.settings.get(pupil.kind)
-    if asked is not None and asked not in (type(asked)(), pupil.learner.settings):
-        raise HarkbackError(
-            f"the settings of {pupil.kind} were fixed when the model was made",
-            mend="leave them out, or make a new model",
-        )
     _same_encoder(encoder, pupil.encoder, pupil.encoder_key)
     if making.false_alarm is not None:
         pupil.false_alarm = checked_rate(making.false_alarm)
     if making.history is not None:
         pupil.history = making.history
     return pupil
+
+
+def _check_settings(making: Making, fixed: Mapping[str, dict[str, Any] | None]) -> None:
+    """fixed: learner and encoder of the model, and the settings that they have already; None: they are free."""
+    for name, asked in making.settings.items():
+        if asked == type(asked)():  # Nothing but defaults: it was only named.
+            continue
+        if name not in fixed:
+            raise HarkbackError(f"this model has no part in {name}", where=f"--{name}", mend="leave its settings out")
+        if fixed[name] is not None and asdict(asked) != fixed[name]:
+            what = f"the settings of {name} were fixed when the model was made"
+            raise HarkbackError(what, where=f"--{name}", mend="leave them out, or make a new model")
 
 
 def _encoder(facts: Mapping[str, Any] | None, making: Making, folder: Path) -> Encoder:

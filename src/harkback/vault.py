@@ -15,66 +15,24 @@ after a kill moves the rest in. Before, it never was.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from harkback.errors import HarkbackError
-from harkback.files import digest, explained, fingerprint, read_arrays, read_json, whole, write_arrays, write_json
-from harkback.state import State
+from harkback.files import explained
+from harkback.versions import CARD, FACTS, LEDGER, MEND, Contents, Moved, Version, read_facts, stamp
 
 T = TypeVar("T")
 
-FORMAT = 1
-#: From an older format to the next: takes the facts and returns them as the next format has them.
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-FACTS, CARD = "model.json", "README.md"
-MODEL, MEMORY = "model.safetensors", "memory.safetensors"
-LEDGER, HISTORY = "ledger", "history"
-FILE = re.compile(r"(?:ledger/)?[A-Za-z0-9][\w-]*\.safetensors", re.ASCII)
+HISTORY = "history"
 PATIENCE = 600.0  #: seconds that a change waits for another one
 TRIES, PAUSE = 40, 0.05  #: how often, and after how many seconds, a reader looks again at what is being moved in
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One state of a model, as it lies in a folder; arrays are read, and checked, when asked for."""
-
-    folder: Path
-    facts: dict[str, Any]
-    _find: Callable[[str], Path]
-    _mend: str
-
-    def arrays(self, name: str) -> State:
-        path = self._find(name)
-        before = _stamp(path)
-        self.check(name)
-        try:
-            arrays = read_arrays(path, self._mend)
-        except RuntimeError as error:  # PyTorch opens the file once more; it may have been moved away.
-            raise HarkbackError(f"cannot be read: {error}", where=path, mend=MEND) from error
-        if _stamp(path) != before:  # Then what was checked may not be what was read.
-            raise HarkbackError("changed while it was read", where=path, mend="try again")
-        return arrays
-
-    def check(self, name: str) -> None:
-        """Raise `HarkbackError` unless the file is as it was written."""
-        path = self._find(name)
-        _check(path, self.facts["files"][name], self._mend if path.is_relative_to(self.folder) else MEND)
-
-    @property
-    def ledgers(self) -> list[str]:
-        return [name for name in self.facts["files"] if name.startswith(f"{LEDGER}/")]
-
-
-MEND = "undo the last session, or take the folder from a backup"
 
 
 class Vault:
@@ -92,11 +50,15 @@ class Vault:
         """Even if nothing but versions before is left. Asked in this order, what is being moved in is not missed."""
         return any((folder / FACTS).exists() for folder in (self.path / ".now", self.path, *self._kept()))
 
+    def check_place(self) -> None:
+        """Raise `HarkbackError` if something else than a model is there."""
+        if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
+            raise HarkbackError("is no model", where=self.path, mend="give the folder of a model, or one that is new")
+
     @contextmanager
     def changing(self, tell: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
         """The right to change the model, for one process at a time; what a killed one left is put in order first."""
-        if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
-            raise HarkbackError("is no model", where=self.path, mend="give the folder of a model, or one that is new")
+        self.check_place()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
@@ -133,15 +95,15 @@ class Vault:
             before = self._state()
             try:
                 return load(self._version(self.path, self._newest))
-            except HarkbackError:
-                if before is not None and before == self._state():
+            except HarkbackError as error:
+                if not isinstance(error, Moved) and before is not None and before == self._state():
                     raise
                 sleep(PAUSE)  # It was being moved in while we read.
         return load(self._version(self.path, self._newest))
 
     def _state(self) -> tuple[int, ...] | None:
         """What tells one version from the next; None: one is just being moved in."""
-        return None if (self.path / ".now").exists() else _stamp(self.path / FACTS) or ()
+        return None if (self.path / ".now").exists() else stamp(self.path / FACTS) or ()
 
     def _newest(self, name: str) -> Path:
         """Where a file is while it may be on its way in."""
@@ -204,6 +166,13 @@ class Vault:
         kept[-1].rename(self.path / ".now")
         self._settle()
 
+    def drop(self, name: str) -> None:
+        """Remove what lies in the folder besides; after a kill it is there as it was, or gone with the next change."""
+        shutil.rmtree(self.path / ".next", ignore_errors=True)
+        with suppress(FileNotFoundError):
+            (self.path / name).rename(self.path / ".next")
+        shutil.rmtree(self.path / ".next", ignore_errors=True)
+
     def _known(self) -> dict[str, str]:
         return dict(read_facts(self.path / FACTS)["files"]) if (self.path / FACTS).exists() else {}
 
@@ -250,75 +219,6 @@ class Vault:
             (now / LEDGER).rmdir()
         for path in sorted(now.iterdir(), key=lambda path: path.name == FACTS):  # The facts last: they name the others.
             path.replace(self.path / path.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a version is to hold."""
-
-    facts: dict[str, Any]  #: without "files" and "checksum", which are made when it is written
-    model: State
-    memory: State
-    ledger: dict[str, State]  #: by file name, those that are new or changed
-    card: str
-
-    def write(self, folder: Path, known: Mapping[str, str]) -> None:
-        """known: SHA-256 of files that are there already, of which the ledger's parts are named too."""
-        files = {}
-        for name, arrays in ((MODEL, self.model), (MEMORY, self.memory), *self.ledger.items()):
-            write_arrays(folder / name, arrays)
-            files[name] = digest(folder / name)
-        old = {name: sha for name, sha in known.items() if name.startswith(LEDGER) and name in self.facts["ledger"]}
-        with whole(folder / CARD) as temporary:
-            temporary.write_text(self.card, encoding="utf-8")
-        facts = {**self.facts, "files": dict(sorted({**old, **files}.items()))}
-        write_json(folder / FACTS, {**facts, "checksum": fingerprint(facts)})
-
-
-def read_facts(path: Path, mend: str = MEND) -> dict[str, Any]:
-    """model.json, checked against itself and brought to this version's format. mend: what to do if it is damaged."""
-    if not path.exists():
-        raise HarkbackError("is missing", where=path, mend=mend)
-    facts: Any = read_json(path, mend)
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise HarkbackError("is no model's model.json", where=path, mend=mend)
-    if facts["format"] > FORMAT:
-        raise HarkbackError(
-            f"is a model of format {facts['format']}, and this version reads up to {FORMAT}",
-            where=path.parent,
-            mend="update harkback: pip install --upgrade harkback",
-        )
-    if facts.pop("checksum", None) != fingerprint(facts):
-        raise HarkbackError("is damaged: its checksum does not fit", where=path, mend=mend)
-    while facts["format"] < FORMAT:
-        if facts["format"] not in MIGRATIONS:
-            what = f"is a model of format {facts['format']}, which this version no longer reads"
-            raise HarkbackError(what, where=path.parent, mend="open it with the version that wrote it")
-        facts = MIGRATIONS[facts["format"]](facts)
-    found: dict[str, Any] = facts
-    if not all(FILE.fullmatch(name) for name in found.get("files", ())):  # A stranger's may name any file of ours.
-        raise HarkbackError("names files that are not a model's", where=path, mend="do not trust this folder")
-    return found
-
-
-def _check(path: Path, sha: str, mend: str) -> None:
-    try:
-        found = digest(path)
-    except FileNotFoundError:
-        raise HarkbackError("is missing", where=path, mend=mend) from None
-    except OSError as error:
-        raise explained(error, path) from error
-    if found != sha:
-        raise HarkbackError("is damaged: these are not the bytes that were written", where=path, mend=mend)
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What tells a file from another that was moved to its place; None: there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _link(source: Path, target: Path) -> None:

@@ -259,4 +259,6 @@ def test_what_is_fixed_cannot_be_changed_later(clips: Path, store: Path, rover: 
         assert "made with" in line or "needs a model" in line, line
     line = failure(capsys, "teach", rover, clips, "--store", store, "--ridge.penalty", "0.5")
     assert "fixed when the model was made" in line
+    line = failure(capsys, "teach", rover, clips, "--store", store, "--hark.features", "5")
+    assert "no part in hark" in line
     assert everything(rover) == before

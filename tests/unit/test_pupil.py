@@ -20,7 +20,8 @@ from harkback.pupil import Pupil
 from harkback.pupil_files import contents, ledger_file, restored
 from harkback.registry import LEARNERS
 from harkback.stream import Session
-from harkback.vault import Contents, Vault
+from harkback.vault import Vault
+from harkback.versions import Contents
 
 SPEC = EncoderSpec("fake", "1", "CC0-1.0", SHAPE, 3, 8000, {}, {})
 LESSONS = [list("abbaababab"), list("cdcddccdaa"), list("efefefbbee")]

@@ -83,7 +83,7 @@ class TeachCommand:
             skips = [{"id": skip.id, "reason": skip.reason} for skip in taught.skips]
             _print({**asdict(taught), "skips": skips})
         else:
-            print(session(self.into.name, taught))
+            print(session(self.into.resolve().name, taught))
 
 
 @dataclass(frozen=True, slots=True)
