@@ -16,12 +16,15 @@ from safetensors.torch import load_file
 
 import harkback
 from commands import failure, result
+from fakes import random_features
 from harkback.cli import main
 from harkback.datasets import open_dataset
+from harkback.encoders import open_encoder
 from harkback.encoders.signal import Signal
 from harkback.extract import extract
 from harkback.model import Model
 from harkback.stream import shuffled
+from stand_in_hub import stand_in_hub
 from tiny_models import sam_audio_folder
 
 DIGITS = Path(__file__).parents[3] / "shared" / "data" / "spoken-digits"
@@ -53,8 +56,8 @@ def everything(folder: Path) -> dict[str, bytes]:
 def as_in_the_bench(data: Path, store: Path, out: Path, learner: str, seed: int, sessions: int, *more: str) -> None:
     """Teach session by session what the bench teaches, and compare the scores of all test clips after each."""
     frame = ["--store", store, "--memory", "12", *more]
-    run("bench", data, "--learners", learner, "--seeds", f"{seed},{seed}", "--sessions", sessions, "--out", out / "b", *frame,
-        "--workers", "0")  # fmt: skip
+    asked_of = ["--learners", learner, "--seeds", f"{seed},{seed}", "--sessions", sessions, "--workers", "0"]
+    run("bench", data, *asked_of, "--out", out / "b", *frame)
     dataset = open_dataset(str(data))
     asked = extract(dataset.splits["test"], Signal(), store, workers=0)
     (folder,) = (out / "b" / "runs").iterdir()
@@ -262,3 +265,38 @@ def test_what_is_fixed_cannot_be_changed_later(clips: Path, store: Path, rover: 
     line = failure(capsys, "teach", rover, clips, "--store", store, "--hark.features", "5")
     assert "no part in hark" in line
     assert everything(rover) == before
+
+
+# ---- passing on -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # The hub library's own, of its HTTP client.
+def test_what_is_pushed_can_be_pulled_asked_and_made_to_forget(
+    clips: Path, rover: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    film = clips / "test" / "siren" / "siren_000.mp4"
+    with stand_in_hub(tmp_path / "home", monkeypatch):
+        run("push", rover, "anna/rover")
+        assert "anna/rover" in capsys.readouterr().out
+        run("pull", "anna/rover", tmp_path / "again")
+    assert {n: c for n, c in everything(tmp_path / "again").items() if n[0] != "."} == everything(rover)
+    assert [a.confidence for a in Model(tmp_path / "again").predict(film)] == [
+        a.confidence for a in Model(rover).predict(film)
+    ]
+    run("forget", tmp_path / "again", "siren")
+    assert Model(tmp_path / "again").classes == ("church bell",)
+
+
+def test_the_exported_file_scores_as_the_model(rover: Path, tmp_path: Path, capsys: Any) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run("export", rover, tmp_path / "rover.onnx")
+    said = capsys.readouterr().out
+    assert float(re.findall(r"by (\S+) at most", said)[0]) <= 1e-5
+    model = Model(rover)
+    asked = random_features(5, 3, open_encoder("signal").spec.shape)
+    session = onnxruntime.InferenceSession(tmp_path / "rover.onnx")
+    parts = {"audio": asked.audio.float(), "visual": asked.visual.float(), "heard": asked.heard, "seen": asked.seen}
+    found = session.run(["scores"], {name: part.numpy() for name, part in parts.items()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), model.learner.scores(asked), rtol=1e-5, atol=1e-5)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["harkback"])
+    assert about["classes"] == ["church bell", "siren"]
