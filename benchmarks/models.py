@@ -8,8 +8,11 @@ of 2 s, and the time until `harkback --help` has been printed.
 
 from __future__ import annotations
 
-import argparse
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # As the command line does, before torch is loaded.
+
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,7 @@ from harkback.encoders import open_encoder
 from harkback.extract import extract
 from harkback.features import Features
 from harkback.ledger import Entries
-from harkback.model import Model
+from harkback.model import Model, undo
 from harkback.pupil import Pupil
 from harkback.pupil_files import contents, ledger_file
 from harkback.teaching import teach
@@ -88,8 +91,14 @@ def main() -> None:
         print("| measure | wall s | CPU s |\n|---|---:|---:|")
         for known in map(int, asked.parse_args().known.split(",")):
             make(folder / f"rover-{known}", known)
-            wall, cpu = timed(lambda: teach(folder / f"rover-{known}", folder / "clips", store=folder / "store"))  # noqa: B023
-            print(f"| `teach` 5 classes of 20 clips, {known} known | {wall:.2f} | {cpu:.2f} |", flush=True)
+            found = []
+            for _ in range(3):
+                found.append(timed(lambda: teach(folder / f"rover-{known}", folder / "clips", store=folder / "store")))  # noqa: B023
+                undo(folder / f"rover-{known}")
+            wall, cpu = sorted(found)[1]
+            print(
+                f"| `teach` 5 classes of 20 clips, {known} known (median of 3) | {wall:.2f} | {cpu:.2f} |", flush=True
+            )
         model = Model(folder / "warm")
         model.predict(clips[0].path)
         wall, cpu = timed(lambda: [model.predict(clip.path) for clip in clips[:20]])
@@ -98,5 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # As the command line does.
     main()
