@@ -72,9 +72,9 @@ def teach(
 ) -> Taught:
     """Teach a model the clips of a folder; makes the model if there is none.
 
-    classes: only these, in this order; none: all. max_drop: the share of the clips retained of old classes that may be
-    told wrongly after the session and were told rightly before; more is refused, unless ``force``. A single clip is
-    never held against a session. dry_run: change nothing. store: a folder where features are kept; None: they are gone
+    classes: only these, in this order; none: all. max_drop: by how many of the clips retained of old classes, as a
+    share, right answers may become fewer; more is refused, unless ``force``. A single clip is never held against a
+    session. dry_run: change nothing. store: a folder where features are kept; None: they are gone
     when the session is learnt. workers: processes that decode; None: one a core; 0: this process. tell: is told what is
     waited for. Raises `HarkbackError`; the model is then as it was.
     """
