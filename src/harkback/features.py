@@ -91,6 +91,12 @@ def none_of(shape: TokenShape, dtype: torch.dtype = torch.float16) -> Features:
     )
 
 
+def blank(shape: TokenShape) -> Features:
+    """One clip without sound and without picture."""
+    there = torch.zeros(1, dtype=torch.bool)
+    return Features(("",), torch.zeros(1, *shape[:2]), torch.zeros(1, *shape[2:]), there, there.clone())
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A choice of rows of other features, read when asked for."""

@@ -11,10 +11,10 @@ from torch import Tensor
 from harkback.answers import Answer, ask, merged
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
-from harkback.features import TokenShape
+from harkback.features import TokenShape, blank
 from harkback.forgetting import How, forget
 from harkback.learners.base import Learner
-from harkback.ledger import Entries
+from harkback.ledger import Entries, strangeness
 from harkback.pupil_files import contents, ledger_of, restored
 from harkback.teaching import FEATURES, Making, Taught, Tell, encoder_of, silent, teach
 from harkback.unknown import Examined, examined
@@ -52,6 +52,10 @@ class Model:
         """The encoder whose features it was taught on. model: where its weights lie, if not where they lay then."""
         if self._encoder is None or (model, device, dtype) != (None, None, None):
             self._encoder = encoder_of(self.facts, Making(encoder_model=model, device=device, dtype=dtype), self.path)
+            # What a learner makes when it is first asked is made now: the first answer is as quick as those to come.
+            silence = blank(self._encoder.spec.shape)
+            self.learner.scores(silence)
+            strangeness(self.learner, silence)
         return self._encoder
 
     def predict(
