@@ -78,7 +78,11 @@ def as_in_the_bench(data: Path, store: Path, out: Path, learner: str, seed: int,
 
 def test_taught_by_commands_is_taught_by_the_bench(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
     as_in_the_bench(clips, store, tmp_path, "hark", 1, 2, "--hark.features", "20")
-    as_in_the_bench(clips, store, tmp_path / "l3", "l3", 1, 2, "--l3.train.epochs", "3")
+
+
+@pytest.mark.slow
+def test_so_is_a_learner_that_is_trained(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
+    as_in_the_bench(clips, store, tmp_path, "l3", 1, 2, "--l3.train.epochs", "3")
 
 
 @pytest.mark.slow
@@ -211,7 +215,7 @@ def failure_after_output(capsys: Any, *argv: str | Path) -> str:
     return failure(capsys, *argv)
 
 
-@pytest.mark.parametrize("learner", ["ridge", "icarl"])
+@pytest.mark.parametrize("learner", ["ridge", pytest.param("icarl", marks=pytest.mark.slow)])
 def test_a_forgotten_class_is_in_no_byte_of_any_version(
     learner: str, clips: Path, store: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -126,6 +126,7 @@ def test_hark_as_it_is_by_default_on_other_shapes(shape: TokenShape, tmp_path: P
     same_answers(tmp_path / "x.onnx", learner, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["sound", "picture"])
 def test_taught_without_sound_or_without_picture(missing: str, tmp_path: Path) -> None:
     clips = without(features_of(FIRST), **{missing: range(12)})
@@ -182,6 +183,7 @@ def test_a_file_names_its_classes_and_its_shapes_and_no_path(tmp_path: Path) -> 
     assert b"File " not in written and b"pkg.torch" not in written
 
 
+@pytest.mark.slow
 def test_equal_learners_make_equal_files_and_draw_nothing_of_torch_s_own(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     files = []
@@ -195,6 +197,7 @@ def test_equal_learners_make_equal_files_and_draw_nothing_of_torch_s_own(tmp_pat
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_what_is_used_twice_is_kept_once(tmp_path: Path) -> None:
     """Scores and look both need the random features and the gaze, by far the largest arrays."""
     learner = taught(Hark)
@@ -223,6 +226,7 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
     assert Path(place).is_file()
 
 
+@pytest.mark.slow
 def test_logging_is_as_it_was_afterwards(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     export(taught(NCM), SHAPE, tmp_path / "x.onnx", metadata={})
     logging.getLogger("harkback").warning("heard again")
@@ -232,6 +236,7 @@ def test_logging_is_as_it_was_afterwards(tmp_path: Path, caplog: pytest.LogCaptu
 # ---- what they are compared on --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_clips_compared_are_like_those_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every channel has its own mean and deviation; clips without sound or picture tell nothing of either."""
     given = without(random_features(60, 2, dtype=torch.float32), sound=range(20), picture=range(40, 60))
@@ -310,6 +315,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path) -> None:
     assert "tell us of it" in complaint(learner, path, like=features_of(FIRST))
 
 
+@pytest.mark.slow
 def test_a_learner_that_no_graph_can_hold(tmp_path: Path) -> None:
     line = complaint(Deciding().learn(session_of(FIRST)), tmp_path / "x.onnx")
     assert line.startswith("Deciding cannot be written as ONNX: it looks at a clip's numbers") and "Python" in line
@@ -319,6 +325,7 @@ def test_a_learner_that_no_graph_can_hold(tmp_path: Path) -> None:
     assert line.startswith("Foreign cannot be written as ONNX: ") and "update" in line
 
 
+@pytest.mark.slow
 def test_a_file_that_onnxruntime_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*args: Any, **options: Any) -> Any:
         raise RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED")
@@ -335,6 +342,7 @@ def test_nothing_taught_and_too_much_of_it(tmp_path: Path, monkeypatch: pytest.M
     assert "too many for one ONNX file" in complaint(learner, tmp_path / "x.onnx")
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").mkdir()
     with pytest.raises(HarkbackError, match=r"choose|check"):
@@ -342,6 +350,7 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["x.onnx"] and not list((tmp_path / "x.onnx").iterdir())
 
 
+@pytest.mark.slow
 def test_numbers_that_are_none_are_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = taught(L3)
     monkeypatch.setattr(learner, "heat", lambda features: torch.full((len(features), 3, 4), torch.nan))
