@@ -215,6 +215,7 @@ def command(*argv: str | Path) -> list[str]:
     return [sys.executable, "-c", "from harkback.cli import main; main()", *(str(word) for word in argv)]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(clips: Path, tmp_path: Path) -> None:
     argv = command("extract", clips, "--store", tmp_path / "features", "--workers", "0", "--json")
 
@@ -228,6 +229,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(clips: Path, tmp_path: Path) 
     assert then.returncode == 0 and json.loads(then.stdout)["clips"] == 24
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(clips: Path, tmp_path: Path) -> None:
     argv = command("extract", clips, "--store", tmp_path / "features", "--workers", "1", "--json")
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ALONE, preexec_fn=heed_ctrl_c)

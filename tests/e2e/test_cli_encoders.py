@@ -21,6 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sam_audio_folder(tmp_path_factory.mktemp("sam") / "model")
 
 
+@pytest.mark.slow
 def test_extract_then_bench(clips: Path, model: Path, tmp_path: Path, capsys: Any) -> None:
     argv = [clips, *SAM, "--model", model, "--store", tmp_path / "features"]
     first = result(capsys, "extract", *argv)

@@ -20,6 +20,8 @@ from films import film, gray
 from harkback.contestants import suite
 from harkback.datasets._avcil import bench
 
+pytestmark = pytest.mark.slow
+
 PATH = Path(__file__).parents[2] / "examples" / "reproduce_avcil.py"
 
 

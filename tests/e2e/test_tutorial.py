@@ -44,6 +44,7 @@ def python(env: dict[str, str], *argv: str | Path, at: Path = ROOT) -> subproces
     return subprocess.run([sys.executable, *argv], env=env, cwd=at, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_harkbacks_own_tests_find_it_and_hold(env: dict[str, str]) -> None:
     """As the page says: in the project's folder, by its name."""
     quiet = ["-o", "addopts=--strict-markers --import-mode=importlib", "-p", "no:cacheprovider"]

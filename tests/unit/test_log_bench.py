@@ -119,6 +119,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_bench_that_is_killed_goes_on_as_if_it_had_not_been(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
