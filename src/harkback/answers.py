@@ -17,12 +17,12 @@ from harkback.features import Features
 from harkback.learners.base import Learner
 from harkback.ledger import strangeness
 from harkback.media import Media, MediaError
+from harkback.names import TAKEN
 from harkback.windows import Window, decoded, length_of, windows
 
 if TYPE_CHECKING:
     from harkback.unknown import Calibration
 
-UNKNOWN = "unknown"  #: what is said where there is no label
 RANKED = 3  #: classes that are told of an answer, the likeliest first
 SAME = 1e-6  #: seconds between two windows that touch
 
@@ -44,7 +44,7 @@ class Answer:
 
     @property
     def name(self) -> str:
-        return UNKNOWN if self.label is None else self.label
+        return TAKEN if self.label is None else self.label
 
     @property
     def missing(self) -> str:

@@ -16,6 +16,7 @@ from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
 from harkback.extract import extract
 from harkback.features import FeatureRows, Rows
+from harkback.formats import count
 from harkback.media import MediaError
 from harkback.names import check_names
 from harkback.store import Stored
@@ -80,7 +81,7 @@ def prepared(
             taken.add(key)
     if not rows:
         first = f"; the first, {skips[0].id}: {skips[0].reason}" if skips else ""
-        raise HarkbackError(f"there is nothing new to learn in its {len(clips)} clips{first}", where=source)
+        raise HarkbackError(f"there is nothing new to learn in its {count(len(clips), 'clip')}{first}", where=source)
     stored = done.features
     assert isinstance(stored, Stored)
     features = Rows(replace(stored, ids=done.keys), torch.tensor(rows, dtype=torch.long))
