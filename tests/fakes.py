@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harkback.clips import Clip, Skip
 from harkback.encoders import EncoderSpec
-from harkback.features import Features, TokenShape
+from harkback.features import Arrays, Features, TokenShape
 from harkback.media import Media
 from harkback.network import NetworkSettings
 from harkback.state import State
@@ -75,12 +75,20 @@ class Mapped:
     def shape(self) -> TokenShape:
         return self.inside.shape
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inside.dtype
+
     def __len__(self) -> int:
         return len(self.inside)
 
     def __getitem__(self, rows: Tensor) -> Features:
         self.reads.append(len(rows))
         return self.inside[rows]
+
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        self.reads.append(len(rows))
+        self.inside.fill(rows, out, at)
 
 
 def session_of(labels: Sequence[str], seed: int = 0, noise: float = 0.5) -> Session:

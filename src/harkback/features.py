@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 READ = 128  #: clips read at a time where no gradient is needed
+CHUNK = 2**19  #: bytes copied at a time where it takes two steps: they stay in the cache in between
 
 
 class TokenShape(NamedTuple):
@@ -26,6 +27,15 @@ class TokenShape(NamedTuple):
     visual_dim: int
 
 
+class Arrays(NamedTuple):
+    """Room that rows are copied into; shapes as in `Features`."""
+
+    audio: Tensor
+    visual: Tensor
+    heard: Tensor
+    seen: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """Tokens in memory; row ``i`` belongs to ``ids[i]``. Half precision as stored, or float32."""
@@ -40,6 +50,10 @@ class Features:
     def shape(self) -> TokenShape:
         return TokenShape(*self.audio.shape[1:], *self.visual.shape[1:])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.audio.dtype, self.visual.dtype)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -53,9 +67,13 @@ class Features:
             self.seen[rows],
         )
 
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        for array, room in zip((self.audio, self.visual, self.heard, self.seen), out, strict=True):
+            _copy(array, rows, room, at)
+
 
 class FeatureRows(Protocol):
-    """Rows of features that may lie in a memory map: only what is asked for is read.
+    """Rows of features that may lie on a disk: only what is asked for is read.
 
     `Features` is one; so is an open store, and a session's reader.
     """
@@ -64,8 +82,15 @@ class FeatureRows(Protocol):
     def ids(self) -> tuple[str, ...]: ...
     @property
     def shape(self) -> TokenShape: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Tensor) -> Features: ...
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        """Copy row ``rows[i]`` to row ``at[i]`` of ``out``, whatever the type of its numbers. rows, at: (clips,) long.
+
+        An array of ``out`` that has no columns is not wanted, and what it would hold is not read.
+        """
 
 
 def join(parts: Sequence[Features]) -> Features:
@@ -113,11 +138,18 @@ class Rows:
     def shape(self) -> TokenShape:
         return self.source.shape
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.source.dtype
+
     def __len__(self) -> int:
         return len(self.chosen)
 
     def __getitem__(self, rows: Tensor) -> Features:
         return self.source[self.chosen[rows]]
+
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        self.source.fill(self.chosen[rows], out, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +167,52 @@ class Joined:
     def shape(self) -> TokenShape:
         return self.first.shape
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.first.dtype, self.second.dtype)
+
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
     def __getitem__(self, rows: Tensor) -> Features:
+        return gathered(self, rows)
+
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
         border = len(self.first)
         left = rows < border
-        if left.all():
-            return self.first[rows]
-        if not left.any():
-            return self.second[rows - border]
-        both = join([self.first[rows[left]], self.second[rows[~left] - border]])
-        place = torch.empty(len(rows), dtype=torch.long)
-        place[torch.cat([left.nonzero(), (~left).nonzero()]).flatten()] = torch.arange(len(rows))
-        return both[place]
+        if left.any():
+            self.first.fill(rows[left], out, at[left])
+        if not left.all():
+            self.second.fill(rows[~left] - border, out, at[~left])
+
+
+def room_for(shape: TokenShape, clips: int, dtype: torch.dtype) -> Arrays:
+    """Room for the rows of so many clips, with whatever numbers lie there."""
+    there = torch.empty(clips, dtype=torch.bool)
+    return Arrays(
+        torch.empty(clips, *shape[:2], dtype=dtype), torch.empty(clips, *shape[2:], dtype=dtype), there, there.clone()
+    )
+
+
+def gathered(source: FeatureRows, rows: Tensor) -> Features:
+    """The given rows (a long tensor), in that order, copied."""
+    room = room_for(source.shape, len(rows), source.dtype)
+    source.fill(rows, room, torch.arange(len(rows)))
+    names = source.ids
+    return Features(tuple(names[row] for row in rows.tolist()), *room)
+
+
+def _copy(array: Tensor, rows: Tensor, out: Tensor, at: Tensor) -> None:
+    """``out[at] = array[rows]``, without a copy in between where the rows stand together in ``out``."""
+    if not len(rows) or not out.numel():
+        return
+    first = int(at[0])
+    if out.dtype == array.dtype and torch.equal(at, torch.arange(first, first + len(at))):
+        torch.index_select(array, 0, rows, out=out[first : first + len(at)])
+        return
+    step = max(1, CHUNK // (array[0].numel() * array.element_size()))
+    for here, there in zip(rows.split(step), at.split(step), strict=True):
+        out[there] = array[here].to(out.dtype)
 
 
 def batches(count: int, size: int) -> Iterator[Tensor]:

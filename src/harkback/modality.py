@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from harkback.features import FeatureRows, Features, TokenShape
+from harkback.features import Arrays, FeatureRows, Features, TokenShape, gathered
 
 Modality = Literal["both", "audio", "visual"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -36,15 +36,24 @@ class Only:
             return shape._replace(frames=1, patches=1, visual_dim=1)
         return shape._replace(audio_tokens=1, audio_dim=1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.source.dtype
+
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, rows: Tensor) -> Features:
-        part = self.source[rows]
-        nothing = torch.zeros_like(part.heard)
+        return gathered(self, rows)
+
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
         if self.modality == "audio":
-            return replace(part, visual=part.visual.new_zeros(len(part), 1, 1, 1), seen=nothing)
-        return replace(part, audio=part.audio.new_zeros(len(part), 1, 1), heard=nothing)
+            self.source.fill(rows, out._replace(visual=out.visual[:, :0]), at)
+            absent, mask = out.visual, out.seen
+        else:
+            self.source.fill(rows, out._replace(audio=out.audio[:, :0]), at)
+            absent, mask = out.audio, out.heard
+        absent[at], mask[at] = 0, False
 
 
 def only(rows: FeatureRows, modality: Modality) -> FeatureRows:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harkback.features import READ, FeatureRows, batches
+from harkback.buffer import reading
+from harkback.features import FeatureRows
+
+CHUNK = 2**17  #: numbers that are summed at a time, in double precision: they stay in the cache
 
 
 class Standard(nn.Module):
@@ -37,11 +40,13 @@ def measure(rows: FeatureRows, audio: Standard, visual: Standard) -> None:
     shape = rows.shape
     sums = [torch.zeros(2, dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim)]
     counts = [0, 0]
-    for batch in batches(len(rows), READ):
-        part = rows[batch]
+    for _, part in reading(rows):
         for i, (tokens, there) in enumerate(((part.audio, part.heard), (part.visual, part.seen))):
-            flat = tokens[there].flatten(0, -2).double()
-            sums[i] += torch.stack([flat.sum(0), flat.square().sum(0)])
+            flat = tokens[there].flatten(0, -2)
+            for some in flat.split(max(1, CHUNK // flat.shape[1])):
+                exact = some.double()
+                sums[i][0] += exact.sum(0)
+                sums[i][1] += exact.square_().sum(0)
             counts[i] += len(flat)
     for standard, (total, squares), count in zip((audio, visual), sums, counts, strict=True):
         standard.measure(total, squares, count)

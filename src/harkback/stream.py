@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harkback.errors import HarkbackError
-from harkback.features import FeatureRows, Features, Rows, TokenShape
+from harkback.features import Arrays, FeatureRows, Features, Rows, TokenShape
 
 
 class SealedError(HarkbackError):
@@ -36,11 +36,18 @@ class Sealed:
     def shape(self) -> TokenShape:
         return self._open().shape
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._open().dtype
+
     def __len__(self) -> int:
         return len(self._open())
 
     def __getitem__(self, rows: Tensor) -> Features:
         return self._open()[rows]
+
+    def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        self._open().fill(rows, out, at)
 
     def close(self) -> None:
         self._rows = None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import SHAPE, Mapped, random_features, without
-from harkback.features import Features, Joined, Rows, batches, join, none_of
+from harkback import features
+from harkback.features import Features, Joined, Rows, batches, join, none_of, room_for
 from harkback.pooling import pooled, pooled_dim
 
 
@@ -60,6 +61,26 @@ def test_a_choice_of_rows_of_a_choice(first: list[int], data: st.DataObject) -> 
     found = Rows(chosen, torch.tensor(second, dtype=torch.long))
     expected = clips[torch.tensor([first[row] for row in second], dtype=torch.long)]
     assert equal(found[torch.arange(len(second))], expected)
+
+
+@given(st.data(), st.sampled_from([torch.float16, torch.float32]), st.booleans())
+def test_rows_are_copied_to_where_they_are_wanted(data: st.DataObject, dtype: torch.dtype, whole: bool) -> None:
+    """In order or not, and into room whose numbers are of another type."""
+    clips = without(random_features(6), sound=[3], picture=[1])
+    together = st.integers(0, 4).map(lambda first: [*range(first, first + 5)])
+    at = data.draw(together | st.permutations(range(9)).map(lambda order: order[:5]))
+    rows = data.draw(st.lists(st.integers(0, 5), min_size=5, max_size=5))
+    room = room_for(SHAPE, 9, dtype)
+    for array in room:
+        array.fill_(1)
+    expected = [array.clone() for array in room]
+    for row, place in zip(rows, at, strict=True):
+        for array, source in zip(expected, (clips.audio, clips.visual, clips.heard, clips.seen), strict=True):
+            array[place] = source[row]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "CHUNK", features.CHUNK if whole else 200)  # A row of pictures takes 168.
+        clips.fill(torch.tensor(rows), room, torch.tensor(at))
+    assert all(torch.equal(array, other) for array, other in zip(room, expected, strict=True))
 
 
 @given(st.integers(0, 50), st.integers(1, 20))

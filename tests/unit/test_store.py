@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fakes import Fake
+from harkback import shelf
 from harkback.clips import Clip
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
-from harkback.features import Features, TokenShape, none_of
+from harkback.features import Arrays, Features, TokenShape, join, none_of, room_for
 from harkback.store import FeatureStore
 
 SPEC = Fake().spec
@@ -264,27 +267,45 @@ def test_a_file_is_read_again_only_when_it_changed(tmp_path: Path, monkeypatch: 
     assert reads == ["a.wav"] * 3
 
 
-# ---- the memory map -------------------------------------------------------------------------------------------------
+# ---- reading --------------------------------------------------------------------------------------------------------
 
 
-def mapped_files() -> str:
-    return Path("/proc/self/maps").read_text()
+def open_files(root: Path) -> list[str]:
+    """Names of the files under a folder that this process holds open or mapped."""
+    found = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    found += [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
+    return sorted(Path(name).name for name in found if name.startswith(str(root)))
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux only")
-def test_only_the_shards_that_are_asked_for_are_mapped(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
+def test_only_the_shards_that_are_asked_for_are_opened(tmp_path: Path) -> None:
     two_shards(tmp_path)
     store = FeatureStore.open(tmp_path, SPEC)
     rows = store.rows(["a", "d"], ["a", "d"])
-    assert str(tmp_path) not in mapped_files()
+    assert open_files(tmp_path) == []
     rows[torch.tensor([1])]
-    assert str(file_of(tmp_path, 1)) in mapped_files()
-    assert str(file_of(tmp_path, 0)) not in mapped_files()
+    assert open_files(tmp_path) == [file_of(tmp_path, 1).name]
+    del rows, store
+    assert open_files(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
+def test_few_files_are_open_however_many_shards_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "FILES", 3)
+    store = FeatureStore.open(tmp_path, SPEC)
+    for i, key in enumerate("abcdefgh"):
+        store.add(rows_of([key], i), {})
+    rows = store.rows(list("abcdefgh"), list("abcdefgh"))
+    for batch in (torch.arange(8), torch.tensor([3, 0, 7, 3])):
+        part = rows[batch]
+        for i, row in enumerate(batch.tolist()):
+            assert same(part[torch.tensor([i])], rows_of(["x"], row))
+        assert len(open_files(tmp_path)) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
-def test_reading_a_few_rows_of_a_large_store_does_not_take_its_size(tmp_path: Path) -> None:
+def test_reading_all_of_a_large_store_does_not_take_its_size(tmp_path: Path) -> None:
     big = replace(SPEC, shape=TokenShape(32, 512, 8, 64, 256))  # 0.3 MB a row
     store = FeatureStore.open(tmp_path, big)
     for shard in range(10):
@@ -293,17 +314,173 @@ def test_reading_a_few_rows_of_a_large_store_does_not_take_its_size(tmp_path: Pa
     keys = [f"{shard}-{i}" for shard in range(10) for i in range(64)]
     rows = store.rows(keys, keys)
 
-    def private() -> int:
-        """MB that are this process's own: resident, less what is backed by a file."""
-        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
-        return (resident - shared) * os.sysconf("SC_PAGE_SIZE") >> 20
+    def resident() -> int:
+        """MB, with what is backed by a file."""
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
     rows[torch.tensor([0])]
-    before = private()
+    before = resident()
     for row in range(len(keys)):
         rows[torch.tensor([row])]
     assert sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) >> 20 > 150
-    assert private() - before < 40
+    assert resident() - before < 40
+
+
+KEYS = tuple("abcde")  #: of `two_shards`
+
+
+def all_rows() -> Features:
+    return join([rows_of(["a", "b", "c"], 1), rows_of(["d", "e"], 2)])
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize("reader", ["preadv", "a few bytes", "seek"])
+def test_rows_are_read_to_where_they_are_wanted(
+    tmp_path: Path, reader: str, threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shelf._read_at
+    few = lambda number, rooms, begin: whole(number, [rooms[0][:7]], begin)  # noqa: E731
+    monkeypatch.setattr(shelf, "_read_at", {"a few bytes": few, "seek": shelf._seek_and_read}.get(reader, whole))
+    monkeypatch.setattr(shelf, "SHARE", 1 if threads else 10**9)
+    two_shards(tmp_path)
+    rows = FeatureStore.open(tmp_path, SPEC).rows(KEYS, KEYS)
+    for wanted, at in (([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]), ([4, 1, 2, 1], [5, 0, 2, 6]), ([], [])):
+        room = room_for(SPEC.shape, 7, torch.float16)
+        for array in room:
+            array.fill_(1)
+        expected = Arrays(*(array.clone() for array in room))
+        for row, place in zip(wanted, at, strict=True):
+            for name in Arrays._fields:
+                getattr(expected, name)[place] = getattr(all_rows(), name)[row]
+        rows.fill(torch.tensor(wanted, dtype=torch.long), room, torch.tensor(at, dtype=torch.long))
+        for array, other in zip(room, expected, strict=True):
+            assert torch.equal(array, other)
+
+
+def test_room_of_another_type_or_in_pieces(tmp_path: Path) -> None:
+    """A row of the room is a row of every second column; as many rows as take several turns."""
+    two_shards(tmp_path)
+    rows = FeatureStore.open(tmp_path, SPEC).rows(KEYS, KEYS)
+    wanted = torch.arange(30) % 5
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        wide = room_for(SPEC.shape, 60, dtype)
+        room = Arrays(*(array[::2] for array in wide))
+        rows.fill(wanted, room, torch.arange(30))
+        for name in Arrays._fields:
+            assert torch.equal(getattr(room, name), getattr(all_rows(), name)[wanted].to(getattr(room, name).dtype))
+
+
+def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_shards(tmp_path)
+    rows = FeatureStore.open(tmp_path, SPEC).rows(KEYS, KEYS)
+    rows[torch.arange(5)]  # The headers are read by now.
+    bytes_read = []
+    whole = shelf._read_at
+    monkeypatch.setattr(shelf, "_read_at", lambda *asked: (bytes_read.append(whole(*asked)), bytes_read[-1])[1])
+    room = room_for(SPEC.shape, 5, torch.float16)
+    rows.fill(torch.arange(5), room._replace(visual=room.visual[:, :0]), torch.arange(5))
+    assert torch.equal(room.audio, all_rows().audio)
+    assert torch.equal(room.seen, all_rows().seen)
+    assert sum(bytes_read) == all_rows().audio.nbytes
+
+
+def test_rows_that_stand_together_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "VIEWS", 20)
+    store = FeatureStore.open(tmp_path, SPEC)
+    keys = [f"{i}" for i in range(50)]
+    store.add(rows_of(keys), {})
+    rows = store.rows(keys, keys)
+    rows[torch.arange(50)]
+    reads = []
+    whole = shelf._read_at
+    monkeypatch.setattr(shelf, "_read_at", lambda *asked: (reads.append(len(asked[1])), whole(*asked))[1])
+    assert same(rows[torch.arange(50)], rows_of(keys))
+    assert sorted(reads) == [10, 10, 20, 20, 20, 20]  # Of sound and of picture; 20 at most.
+
+
+def test_in_another_process_the_files_are_opened_anew(tmp_path: Path) -> None:
+    two_shards(tmp_path)
+    rows = FeatureStore.open(tmp_path, SPEC).rows(["e", "b"], ["one", "other"])
+    rows[torch.tensor([0])]
+    copy = pickle.loads(pickle.dumps(rows))  # noqa: S301 (our own)
+    assert copy.ids == ("one", "other")
+    assert same(copy[torch.tensor([0, 1])], all_rows()[torch.tensor([4, 1])])
+
+
+def test_a_shard_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
+    """Not garbage, and not the death of the process, which a memory map would mean."""
+    two_shards(tmp_path)
+    rows = FeatureStore.open(tmp_path, SPEC).rows(KEYS, KEYS)
+    rows[torch.arange(5)]
+    os.truncate(file_of(tmp_path, 0), 300)
+    with pytest.raises(HarkbackError, match=r"000000.*ends too soon; delete"):
+        rows[torch.tensor([2])]
+
+
+def shard_with(path: Path, **changes: torch.Tensor) -> None:
+    """A whole safetensors file, of which something is not as it was."""
+    first = rows_of(["a", "b", "c"], 1)
+    arrays = {name: getattr(first, name) for name in Arrays._fields} | changes
+    save_file({name: array for name, array in arrays.items() if len(array)}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("audio", rows_of(["a", "b", "c"]).audio.float(), "not these features"),
+        ("heard", torch.ones(3, dtype=torch.uint8), "not these features"),
+        ("visual", rows_of(["a", "b"]).visual, "is damaged"),  # Of fewer clips than the others.
+        ("seen", torch.zeros(0), "is damaged"),  # None at all.
+    ],
+)
+def test_a_shard_with_other_arrays_is_not_used(tmp_path: Path, name: str, array: torch.Tensor, message: str) -> None:
+    two_shards(tmp_path)
+    shard_with(file_of(tmp_path, 0), **{name: array})
+    with pytest.raises(HarkbackError, match=rf"000000.*{message}.*; delete"):
+        FeatureStore.open(tmp_path, SPEC).rows(["a"], ["a"])[torch.tensor([0])]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"[]",
+        b"7",
+        b"{",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"audio": 5}',
+        b'{"audio": {"dtype": "F16", "shape": [], "data_offsets": [0, 0]}}',
+    ],
+)
+def test_a_header_that_is_something_else(tmp_path: Path, header: bytes) -> None:
+    two_shards(tmp_path)
+    path = file_of(tmp_path, 0)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"0" * 5000)
+    with pytest.raises(HarkbackError, match=r"000000.*\.safetensors: is damaged.*; delete"):
+        FeatureStore.open(tmp_path, SPEC).rows(["a"], ["a"])[torch.tensor([0])]
+
+
+@pytest.mark.parametrize("offsets", [[0, 36], [-36, 0], [10**9, 10**9 + 36], [0, "36"], [0], None])
+def test_a_header_that_points_elsewhere(tmp_path: Path, offsets: object) -> None:
+    two_shards(tmp_path)
+    path = file_of(tmp_path, 0)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    facts = json.loads(content[8:end])
+    facts["visual"]["data_offsets"] = offsets
+    header = json.dumps(facts).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    with pytest.raises(HarkbackError, match=r"000000.*\.safetensors: is damaged.*; delete"):
+        FeatureStore.open(tmp_path, SPEC).rows(["a"], ["a"])[torch.tensor([0])]
+
+
+def test_a_long_header(tmp_path: Path) -> None:
+    two_shards(tmp_path)
+    first = rows_of(["a", "b", "c"], 1)
+    arrays = {name: getattr(first, name) for name in Arrays._fields}
+    save_file(arrays, file_of(tmp_path, 0), metadata={"note": "x" * 3 * shelf.HEAD})
+    assert same(FeatureStore.open(tmp_path, SPEC).rows(KEYS, KEYS)[torch.arange(5)], all_rows())
 
 
 def test_what_is_read_can_be_written_to_without_changing_the_store(tmp_path: Path) -> None:
