@@ -2,7 +2,7 @@
 
 Written in the absorbed form. A head scores a patch ``v`` by ``q . (K v)``, which equals ``(K^T q) . v``: the query is
 carried into the space of the tokens, so no patch is ever projected and no gradient flows into the (frozen) tokens.
-Each stage reads the tokens twice, whatever the width of the model. `docs/method.md` sets the equations beside this.
+`absorbed.py` reads them once forward and once backward. `docs/method.md` sets the equations beside this.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harkback.absorbed import attend
 from harkback.features import TokenShape
+from harkback.standard import Standard
 
 
 class Looked(NamedTuple):
     """What the guided attention saw, and where it looked."""
 
     vectors: Tensor  #: (clips, heads, visual_dim) attended tokens, standardised
-    spatial: Tensor  #: (clips, frames, heads, patches) sums to one over the patches
+    plain: Tensor  #: (clips, visual_dim) the plain mean of the tokens, standardised
+    spatial: Tensor  #: (clips, heads, frames, patches) sums to one over the patches
     temporal: Tensor  #: (clips, heads, frames) sums to one over the frames
 
     def heat(self) -> Tensor:
         """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
-        return torch.einsum("nfhp,nhf->nfp", self.spatial, self.temporal) / self.temporal.shape[1]
+        return torch.einsum("nhfp,nhf->nfp", self.spatial, self.temporal) / self.temporal.shape[1]
 
 
 def alignment(frames: int, audio_tokens: int) -> Tensor:
@@ -60,22 +63,19 @@ class GuidedAttention(nn.Module):
         for keys in (self.where_keys, self.when_keys):
             nn.init.normal_(keys, std=shape.visual_dim**-0.5, generator=generator)
 
-    def forward(self, at_frame: Tensor, whole: Tensor, visual: Tensor, mean: Tensor, scale: Tensor) -> Looked:
+    def forward(self, at_frame: Tensor, whole: Tensor, visual: Tensor, standard: Standard) -> Looked:
         """Attend over patches, then over frames.
 
-        at_frame: (clips, frames, width) what is heard at each frame; whole: (clips, width) what the clip sounds like;
-        visual: (clips, frames, patches, visual_dim) raw tokens; mean, scale: (visual_dim,) standardise the tokens.
+        at_frame: (clips, frames, width) what is heard at each frame, or (clips, 1, width) if all hear the same; whole:
+        (clips, width) what the clip sounds like; visual: (clips, frames, patches, visual_dim) raw tokens, of any
+        precision; standard: of the tokens.
         """
-        # s_tp = (K^T q_t) . (v_tp - mean) / scale: the mean moves all patches alike and leaves the softmax as it is.
-        query = self._carried(self.where(at_frame), self.where_keys) / scale  # (clips, frames, heads, visual_dim)
-        spatial = (query @ visual.transpose(-1, -2)).softmax(-1)  # (clips, frames, heads, patches)
-        seen = (spatial @ visual - mean) / scale  # (clips, frames, heads, visual_dim)
-        query = self._carried(self.when(whole), self.when_keys)  # (clips, heads, visual_dim)
-        temporal = torch.einsum("nhd,nfhd->nhf", query, seen).softmax(-1)  # (clips, heads, frames)
-        return Looked(torch.einsum("nhf,nfhd->nhd", temporal, seen), spatial, temporal)
+        # u . (v - mean) / scale: the mean moves all patches, and all frames, alike and leaves both softmax as they are.
+        where = self._carried(self.where(at_frame), self.where_keys / standard.scale)
+        when = self._carried(self.when(whole), self.when_keys / standard.scale)
+        return Looked(*attend(where, when, visual, standard.mean, standard.scale))
 
     def _carried(self, query: Tensor, keys: Tensor) -> Tensor:
         """``K^T q`` for every head, with the usual ``1 / sqrt(key_dim)``."""
         by_head: Tensor = query.unflatten(-1, (self.heads, self.key_dim))
-        carried: Tensor = torch.einsum("...hk,hkd->...hd", by_head, keys) / self.key_dim**0.5
-        return carried
+        return torch.einsum("...hk,hkd->...hd", by_head, keys / self.key_dim**0.5)

@@ -55,8 +55,11 @@ def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Line
 
 
 def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Dropout that draws from the generator; None: not training."""
+    """Dropout that draws from the generator; None: not training.
+
+    x: (clips, width), or (clips, heads, width), of which all heads lose the same channels: drawing is not free.
+    """
     if generator is None or share == 0:
         return x
-    keep = torch.rand(x.shape, generator=generator) >= share
-    return x * keep / (1 - share)
+    keep = torch.rand(len(x), *(1,) * (x.dim() - 2), x.shape[-1], generator=generator).ge_(share)
+    return x * keep.div_(1 - share).to(x.device)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from harkback.contestants import Contestant
+from harkback.device import training_on
 from harkback.features import FeatureRows, Rows
 from harkback.learners.base import Learner, Looks
 from harkback.log import Run, truth_columns
@@ -30,6 +31,7 @@ class Course:
     seed: int
     validation: Validation
     pictured: bool  #: take pictures of where it looks
+    device: torch.device  #: where networks are trained
 
     def done(self) -> int:
         """How many sessions are finished for all contestants."""
@@ -37,6 +39,10 @@ class Course:
 
     def take(self, material: Material, tell: Callable[[int], object]) -> None:
         """Learn what is not finished yet. tell: is called with how many sessions more are finished."""
+        with training_on(self.device):
+            self._take(material, tell)
+
+    def _take(self, material: Material, tell: Callable[[int], object]) -> None:
         material = material.only(self.contestants[0].modality)
         learner: Learner[Any] = self._learner(0)
         stream = Stream(material.train, material.train_labels, self.order, self.sizes)

@@ -53,12 +53,14 @@ class GuidedBody(nn.Module):
         tokens = self.audio_standard(features.audio.float())  # (clips, audio_tokens, audio_dim)
         sounds = relu(self.listen(tokens)) * features.heard[:, None, None]  # (clips, audio_tokens, width)
         # Look: the sound of the moment over the patches, the sound of the clip over the frames.
-        visual = features.visual.float()  # (clips, frames, patches, visual_dim)
-        plain = self.visual_standard(visual.mean((1, 2)))  # (clips, visual_dim)
         looked = None
         if self.guide == "audio":
-            standard = self.visual_standard
-            looked = self.look(self.align @ sounds, sounds.mean(1), visual, standard.mean, standard.scale)
+            # With one token of sound, all frames hear the same.
+            at_frame = sounds if sounds.shape[1] == 1 else self.align @ sounds
+            looked = self.look(at_frame, sounds.mean(1), features.visual, self.visual_standard)
+            plain = looked.plain  # (clips, visual_dim)
+        else:
+            plain = self.visual_standard(features.visual.mean((1, 2), dtype=torch.float32))
         # Learn: f = project(audio) + project(attended visual), eq. (9) of docs/method.md.
         audio = self.project_audio(drop(self._heard(sounds), self.dropout, generator)) * features.heard[:, None]
         sight = self.project_plain(drop(plain, self.dropout, generator))

@@ -15,6 +15,7 @@ import harkback
 from harkback.contestants import Contestant, code_of, entered, suite
 from harkback.course import Course
 from harkback.datasets import Benchmark, BenchProtocol, Dataset
+from harkback.device import named
 from harkback.encoders import Encoder, EncoderSpec
 from harkback.errors import HarkbackError
 from harkback.files import fingerprint, write_json
@@ -44,6 +45,7 @@ class BenchSettings:
     validation: Validation = "none"  #: clips that choose the epoch: none, of the session's classes, of all classes seen
     reference: str | None = None  #: whom all others are compared with; none: the best, which is chosen afterwards
     settings: dict[str, Any] = field(default_factory=dict)  #: learner -> its settings, where not the defaults
+    train_on: str | None = None  #: where networks are trained, like cuda; none: the CPU
 
     def contestants(self) -> tuple[Contestant, ...]:
         names = self.learners if self.suite is None else suite(self.suite)
@@ -155,14 +157,16 @@ def bench(
     """
     # What cannot be is told before hours of encoding.
     contestants, protocol = settings.contestants(), protocol_of(dataset, settings)
-    spec = spec_of(dataset, encoder)
+    spec, device = spec_of(dataset, encoder), named(settings.train_on, "--train-on")
     material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation)
     plan = planned(protocol, material, settings)
     by_training: dict[str, list[Contestant]] = {}
     for contestant in contestants:
         by_training.setdefault(contestant.training, []).append(contestant)
     codes = {contestant.method: code_of(contestant.kind) for contestant in contestants}
-    frame = [material.identity, spec.key, plan.sizes, plan.memory, settings.validation]
+    frame: list[Any] = [material.identity, spec.key, plan.sizes, plan.memory, settings.validation]
+    if device.type != "cpu":  # A GPU adds numbers in another order.
+        frame.append(device.type)
     courses = []
     for seed, order in plan.pairs:
         names = plan.order(material, order)
@@ -170,7 +174,7 @@ def bench(
             runs = tuple(_run(out, each, seed, order, [*frame, names, codes[each.method]]) for each in alike)
             pictured = (seed, order) == plan.pairs[0]
             courses.append(
-                Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured)
+                Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured, device)
             )
     _take(courses, material, cores() if workers is None else workers)
     by_name = {(run.learner, run.seed, run.order): run for course in courses for run in course.runs}

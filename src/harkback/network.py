@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from harkback.body import Body, Look, Seen
+from harkback.buffer import reading
 from harkback.channels import ChannelBody
-from harkback.features import READ, FeatureRows, Features, TokenShape, batches
+from harkback.device import carried, training_device
+from harkback.features import FeatureRows, Features, TokenShape
 from harkback.guided import GuidedBody
 from harkback.heads import Head, ProxyHead
 from harkback.standard import measure
@@ -40,7 +42,6 @@ class Answers(NamedTuple):
     visual: Tensor  #: (clips, width) projected attended picture; zero where unseen
     fused: Tensor  #: (clips, width) f = audio + visual
     logits: Tensor  #: (clips, classes)
-    attended: Tensor  #: (clips, heads x visual_dim) attended tokens before they are projected; (clips, 0): not guided
     looked: Look | None = None  #: where it looked; None: not guided, or not kept
 
 
@@ -55,6 +56,7 @@ class Network(nn.Module):
         self.settings = settings
         self.kind = head
         self.built: TokenShape | None = None
+        self.device = training_device()  #: where the body is
 
     def build(self, shape: TokenShape, generator: torch.Generator) -> None:
         s = self.settings
@@ -65,17 +67,19 @@ class Network(nn.Module):
             self.body = GuidedBody(
                 shape, generator, width=s.width, heads=s.heads, key_dim=s.key_dim, guide=s.guide, dropout=s.dropout
             )
+        self.body.to(self.device)
         self.head = self.kind(self.body.width)
 
     def forward(self, features: Features, generator: torch.Generator | None = None) -> Answers:
         """generator: where dropout draws from while training; None: no dropout."""
-        seen: Seen = self.body(features, generator)
-        logits = self.head(seen.read)
-        attended = logits.new_zeros(len(logits), 0) if seen.looked is None else seen.looked.vectors.flatten(1)
-        return Answers(seen.audio, seen.visual, seen.fused, logits, attended, seen.looked)
+        seen: Seen = self.body(carried(features, self.device), generator)
+        audio, visual, fused, read = (part.cpu() for part in seen[:4])
+        return Answers(audio, visual, fused, self.head(read), seen.looked)
 
     def state(self) -> State:
-        return {} if self.built is None else {"shape": torch.tensor(self.built), **self.state_dict()}
+        if self.built is None:
+            return {}
+        return {"shape": torch.tensor(self.built), **{name: array.cpu() for name, array in self.state_dict().items()}}
 
     def restore(self, state: State) -> None:
         if not state:
@@ -107,18 +111,13 @@ class Network(nn.Module):
         """(clips, frames, patches) share of the look that fell on each patch; sums to one over a clip."""
         looked = self.answer(features).looked
         if looked is not None:
-            return looked.heat()
+            return looked.heat().cpu()
         shape = features.shape
         return torch.full((len(features), shape.frames, shape.patches), 1 / (shape.frames * shape.patches))
 
     @torch.no_grad()
     def ask(self, rows: FeatureRows) -> Answers:
-        """The answers for all rows, a batch at a time, without the attention weights."""
-        parts = [self.answer(rows[batch]) for batch in batches(len(rows), READ)]
-        return Answers(
-            torch.cat([part.audio for part in parts]),
-            torch.cat([part.visual for part in parts]),
-            torch.cat([part.fused for part in parts]),
-            torch.cat([part.logits for part in parts]),
-            torch.cat([part.attended for part in parts]),
-        )
+        """The answers for all rows, a batch at a time, without where it looked."""
+        said = [self.answer(clips)[:4] for _, clips in reading(rows)]
+        audio, visual, fused, logits = (torch.cat(part) for part in zip(*said, strict=True))
+        return Answers(audio, visual, fused, logits)

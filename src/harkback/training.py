@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from harkback.features import FeatureRows, Features
 from harkback.network import Answers, Network
+from harkback.prefetch import Batches
 
 #: What to lower: (the network's answers, (batch,) the row numbers they answer) -> mean loss over the batch.
 Loss = Callable[[Answers, Tensor], Tensor]
@@ -59,14 +60,16 @@ def fit(
     new = fresh if fresh and settings.replay else len(rows)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(network.parameters(), lr=settings.rate, weight_decay=settings.decay, fused=True)
+    read = Batches(rows, settings.batch + settings.replay, network.device)
     steps, step = settings.epochs * -(-new // settings.batch), 0
     losses, best, kept = [], -torch.inf, None
     for _ in range(settings.epochs):
         total = 0.0
-        for batch in _batches(new, len(rows), settings, generator):
+        order = list(_batches(new, len(rows), settings, generator))  # Drawn at once, so the same on every device.
+        for batch, clips in read(order):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * _shape_of_rate((step + 0.5) / steps, settings.schedule)
-            answers = network(_mute(rows[batch], settings.mute, generator), generator)
+            answers = network(_mute(clips, settings.mute, generator), generator)
             optimizer.zero_grad(set_to_none=True)
             value = loss(answers, batch)
             value.backward()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fakes import SHAPE
 from harkback.attention import GuidedAttention, Looked, alignment
+from harkback.standard import Standard
 
 WIDTH, HEADS, KEY = 6, 3, 4
 
@@ -24,16 +25,13 @@ def attention(seed: int = 0) -> GuidedAttention:
     return module
 
 
-def inputs(clips: int = 2, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def inputs(clips: int = 2, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Standard]:
     some = torch.Generator().manual_seed(seed)
     draw = lambda *size: torch.randn(*size, generator=some, dtype=torch.float64)  # noqa: E731
-    return (
-        draw(clips, SHAPE.frames, WIDTH),
-        draw(clips, WIDTH),
-        draw(clips, SHAPE.frames, SHAPE.patches, SHAPE.visual_dim) * 2 + 1,
-        draw(SHAPE.visual_dim),
-        draw(SHAPE.visual_dim).abs() + 0.3,
-    )
+    standard = Standard(SHAPE.visual_dim).double()
+    standard.mean, standard.scale = draw(SHAPE.visual_dim), draw(SHAPE.visual_dim).abs() + 0.3
+    visual = draw(clips, SHAPE.frames, SHAPE.patches, SHAPE.visual_dim) * 2 + 1
+    return draw(clips, SHAPE.frames, WIDTH), draw(clips, WIDTH), visual, standard
 
 
 def softmax(scores: list[float]) -> list[float]:
@@ -42,11 +40,12 @@ def softmax(scores: list[float]) -> list[float]:
 
 
 def by_definition(
-    module: GuidedAttention, at_frame: Tensor, whole: Tensor, visual: Tensor, mean: Tensor, scale: Tensor
+    module: GuidedAttention, at_frame: Tensor, whole: Tensor, visual: Tensor, how: Standard
 ) -> Looked:
     clips, frames, patches, dim = visual.shape
     vectors = torch.zeros(clips, HEADS, dim, dtype=torch.float64)
-    spatial = torch.zeros(clips, frames, HEADS, patches, dtype=torch.float64)
+    plain = ((visual - how.mean) / how.scale).mean((1, 2))
+    spatial = torch.zeros(clips, HEADS, frames, patches, dtype=torch.float64)
     temporal = torch.zeros(clips, HEADS, frames, dtype=torch.float64)
     for n in range(clips):
         for h in range(HEADS):
@@ -54,16 +53,16 @@ def by_definition(
             seen = []
             for t in range(frames):
                 query = module.where.weight[part] @ at_frame[n, t] + module.where.bias[part]
-                standard = [(visual[n, t, p] - mean) / scale for p in range(patches)]
+                standard = [(visual[n, t, p] - how.mean) / how.scale for p in range(patches)]
                 scores = [float(query @ (module.where_keys[h] @ v)) / math.sqrt(KEY) for v in standard]
                 weights = softmax(scores)
-                spatial[n, t, h] = torch.tensor(weights, dtype=torch.float64)
+                spatial[n, h, t] = torch.tensor(weights, dtype=torch.float64)
                 seen.append(sum(w * v for w, v in zip(weights, standard, strict=True)))
             query = module.when.weight[part] @ whole[n] + module.when.bias[part]
             weights = softmax([float(query @ (module.when_keys[h] @ v)) / math.sqrt(KEY) for v in seen])
             temporal[n, h] = torch.tensor(weights, dtype=torch.float64)
             vectors[n, h] = sum(w * v for w, v in zip(weights, seen, strict=True))
-    return Looked(vectors, spatial, temporal)
+    return Looked(vectors, plain, spatial, temporal)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -77,7 +76,7 @@ def test_it_is_what_its_definition_says(seed: int) -> None:
 def test_weights_and_heat_sum_to_one() -> None:
     looked = attention()(*inputs(5))
     ones = torch.ones((), dtype=torch.float64)
-    torch.testing.assert_close(looked.spatial.sum(-1), ones.expand(5, SHAPE.frames, HEADS))
+    torch.testing.assert_close(looked.spatial.sum(-1), ones.expand(5, HEADS, SHAPE.frames))
     torch.testing.assert_close(looked.temporal.sum(-1), ones.expand(5, HEADS))
     torch.testing.assert_close(looked.heat().sum((1, 2)), ones.expand(5))
 
@@ -88,7 +87,7 @@ def test_heat_is_the_mean_over_heads_of_when_times_where() -> None:
     for n in range(2):
         for t in range(SHAPE.frames):
             for p in range(SHAPE.patches):
-                each = [float(looked.temporal[n, h, t] * looked.spatial[n, t, h, p]) for h in range(HEADS)]
+                each = [float(looked.temporal[n, h, t] * looked.spatial[n, h, t, p]) for h in range(HEADS)]
                 assert float(looked.heat()[n, t, p]) == pytest.approx(sum(each) / HEADS)
 
 
@@ -105,25 +104,32 @@ def test_a_head_that_looks_for_a_patch_finds_it() -> None:
         visual[0, 1, 3, 2] = 5.0
         looked = module(
             torch.zeros(1, SHAPE.frames, WIDTH, dtype=torch.float64), torch.zeros(1, WIDTH, dtype=torch.float64),
-            visual, torch.zeros(7, dtype=torch.float64), torch.ones(7, dtype=torch.float64),
+            visual, Standard(SHAPE.visual_dim).double(),
         )  # fmt: skip
     assert looked.heat()[0, 1, 3] > 0.99
 
 
 def test_gradients_are_right_and_none_is_needed_for_the_tokens() -> None:
     module = attention()
-    at_frame, whole, visual, mean, scale = inputs(1)
+    at_frame, whole, visual, how = inputs(1)
     at_frame.requires_grad_()
     whole.requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, w: module(a, w, visual, mean, scale).vectors, (at_frame, whole))
-    module(at_frame, whole, visual, mean, scale).vectors.square().sum().backward()
+    assert torch.autograd.gradcheck(lambda a, w: module(a, w, visual, how).vectors, (at_frame, whole))
+    module(at_frame, whole, visual, how).vectors.square().sum().backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in module.parameters())
 
 
+def test_a_sound_that_is_the_same_for_all_frames_needs_to_be_said_but_once() -> None:
+    module, (at_frame, whole, visual, how) = attention(), inputs()
+    once, every = at_frame[:, :1], at_frame[:, :1].expand(-1, SHAPE.frames, -1)
+    for one, other in zip(module(once, whole, visual, how), module(every, whole, visual, how), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_the_order_of_the_patches_does_not_matter() -> None:
-    module, (at_frame, whole, visual, mean, scale) = attention(), inputs()
+    module, (at_frame, whole, visual, how) = attention(), inputs()
     order = torch.tensor([2, 0, 3, 1])
-    one, other = (module(at_frame, whole, x, mean, scale) for x in (visual, visual[:, :, order]))
+    one, other = (module(at_frame, whole, x, how) for x in (visual, visual[:, :, order]))
     torch.testing.assert_close(one.vectors, other.vectors)
     torch.testing.assert_close(one.spatial[..., order], other.spatial)
 

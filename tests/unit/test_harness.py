@@ -120,7 +120,7 @@ def test_the_epoch_is_the_best_on_the_validation_clips(clips: Listed, tmp_path: 
     from harkback.learners.finetune import FineTune, FineTuneSettings
 
     chosen = small(FineTuneSettings())
-    chosen = replace(chosen, train=replace(chosen.train, epochs=9, schedule="constant", rate=0.05))
+    chosen = replace(chosen, train=replace(chosen.train, epochs=9, schedule="constant", rate=0.1))
     found = prepare(clips, Fake(), tmp_path, validation="all-seen")
     train = [Session.of(found.train, found.train_labels) for _ in range(10)]
     held = found.validation

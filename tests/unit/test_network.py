@@ -139,8 +139,8 @@ def test_what_sounds_now_guides_the_look_now() -> None:
     one, other = made.answer(rows).looked, made.answer(replace(rows, audio=audio)).looked
     assert one is not None
     assert other is not None
-    assert close(one.spatial[:, 0], other.spatial[:, 0])
-    assert not close(one.spatial[:, -1], other.spatial[:, -1])
+    assert close(one.spatial[:, :, 0], other.spatial[:, :, 0])
+    assert not close(one.spatial[:, :, -1], other.spatial[:, :, -1])
 
 
 def test_many_clips_are_answered_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_no_gradient_flows_into_the_tokens_and_every_weight_gets_one() -> None:
 
 
 def test_dropout_keeps_the_mean_and_is_the_generators() -> None:
-    x = torch.ones(20_000)
+    x = torch.ones(100, 200)
     dropped = _drop(x, 0.3, seeded())
     assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.02)
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
@@ -174,6 +174,12 @@ def test_dropout_keeps_the_mean_and_is_the_generators() -> None:
     assert torch.equal(dropped, _drop(x, 0.3, seeded()))
     assert torch.equal(_drop(x, 0.3, None), x)
     assert torch.equal(_drop(x, 0.0, seeded()), x)
+
+
+def test_heads_lose_the_same_channels() -> None:
+    dropped = _drop(torch.ones(50, 3, 40), 0.5, seeded())
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert not torch.equal(dropped[0], dropped[1])
 
 
 def test_there_is_dropout_in_training_alone() -> None:

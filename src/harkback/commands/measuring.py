@@ -44,6 +44,7 @@ class BenchCommand:
     read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: one in OUT/features for each encoder
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
+    train_on: str | None = None  #: where networks are trained, like cuda; none: the CPU
     workers: int | None = None  #: processes that learn side by side; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
@@ -69,6 +70,7 @@ class BenchCommand:
             validation=self.validation,
             reference=self.reference,
             settings=dict(settings),
+            train_on=self.train_on,
         )
         chosen.contestants()  # A name that is wrong is told before hours of encoding.
         encoder = self.encoding.opened_for(dataset, settings)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from harkback.buffer import reading
 from harkback.distill import importance_distillation, nca
-from harkback.features import READ, FeatureRows, Features, Joined, batches
+from harkback.features import FeatureRows, Features, Joined
 from harkback.heads import PROXIES, ProxyHead
 from harkback.learners.base import Learner
 from harkback.memory import Memory
@@ -89,12 +90,12 @@ class AFC(Learner[AFCSettings]):
         vectors: list[tuple[Tensor, ...]] = []
         shares: list[Tensor] = []
         scale = cast(ProxyHead, self.network.head).scale
-        for batch in batches(len(rows), READ):
-            said = self.network.answer(rows[batch])
+        for batch, clips in reading(rows):
+            said = self.network.answer(clips)
             at = [said.audio, said.visual, *(() if said.looked is None else (said.looked.vectors,))]
             loss = nca(said.logits, targets[batch], scale) * len(batch)
             norms = [
-                torch.zeros(len(batch)) if slope is None else slope.flatten(1).norm(dim=1)
+                torch.zeros(len(batch)) if slope is None else slope.flatten(1).norm(dim=1).cpu()
                 for slope in torch.autograd.grad(loss, at, allow_unused=True)
             ]
             total = torch.stack(norms, 1)
@@ -112,4 +113,5 @@ class AFC(Learner[AFCSettings]):
 
 def _held(said: Answers) -> list[Tensor]:
     """The vectors that are held: sound, picture, and what was attended if there was a guide."""
-    return [said.audio, said.visual, *((said.attended,) if said.attended.shape[1] else ())]
+    attended = () if said.looked is None else (said.looked.vectors.flatten(1).cpu(),)
+    return [said.audio, said.visual, *attended]

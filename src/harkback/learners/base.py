@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, final, runti
 import torch
 from torch import Tensor, nn
 
+from harkback.buffer import reading
 from harkback.errors import HarkbackError
-from harkback.features import READ, FeatureRows, Features, batches
+from harkback.features import FeatureRows, Features
 from harkback.ledger import Additive, Ledger
 from harkback.moments import without_row
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
@@ -83,7 +84,7 @@ class Learner(ABC, Generic[SettingsT]):
         """(clips, classes) float32, higher is likelier; columns are ``self.classes``. Read a batch at a time."""
         if not self.classes:
             return torch.zeros(len(features), 0)
-        parts = [self._scores(features[rows]).float() for rows in batches(len(features), READ)]
+        parts = [self._scores(clips).float() for _, clips in reading(features)]
         scores = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
         if not scores.isfinite().all():
             raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
@@ -121,7 +122,7 @@ class Learner(ABC, Generic[SettingsT]):
 
         @torch.no_grad()
         def accuracy() -> float:
-            right = [answer(rows[batch]).argmax(1) == targets[batch] for batch in batches(len(rows), READ)]
+            right = [answer(clips).argmax(1) == targets[batch] for batch, clips in reading(rows)]
             return float(torch.cat(right).float().mean())
 
         return accuracy
