@@ -1,72 +1,93 @@
-"""Time and memory of the main job: `python -m benchmarks [CLIPS [WORK]]` (default: clips of the demo, a new folder).
+"""Speed, memory and scaling in one report: `python -m benchmarks [PART ...] [--record]`.
 
-Runs the commands that a person types, each in a process tree of its own, in the folder WORK, and prints a row for each:
-wall seconds, and the largest memory that all its processes held at one time. Resident memory counts pages that
-processes share once for each of them, so it is an upper bound; proportional memory counts them once.
+Each part is measured in a process of its own, one after another. What is compared with the record, `results.json`, are
+ratios within one run, never seconds; if one has become worse, or a part fails, the exit status is 1. With `--record`,
+or if there is no record and no part is named, what was measured is written there, and the report with its picture
+beside it.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
+from time import perf_counter
 
-import psutil
+from tqdm import tqdm
 
-EVERY = 0.1  # seconds between looks at the memory
+from benchmarks import record
+from benchmarks.comparison import TOLERANCE, worse
+from benchmarks.machine import described
+from benchmarks.report import TITLES, report
 
-
-def measured(argv: list[str], folder: Path) -> tuple[float, float, float]:
-    """(seconds, peak resident MB, peak proportional MB) of a command and all its children."""
-    began = time.perf_counter()
-    process = psutil.Popen(argv, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    resident = proportional = 0.0
-    while process.poll() is None:
-        with suppress(psutil.Error):
-            tree = [process, *process.children(recursive=True)]
-            full = [memory for p in tree if (memory := _memory(p)) is not None]
-            resident = max(resident, sum(m[0] for m in full) / 1e6)
-            proportional = max(proportional, sum(m[1] for m in full) / 1e6)
-        time.sleep(EVERY)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(argv)} left with status {process.returncode}")
-    return time.perf_counter() - began, resident, proportional
+HERE = Path(__file__).parent
+MODULES = {"rates": "machine", "closed-forms": "closed_forms"}  #: of parts that are called otherwise
+ON_REQUEST = ("commands", "models")  #: they decode and encode clips: minutes that say little of learning
 
 
-def _memory(process: psutil.Process) -> tuple[int, int] | None:
-    try:
-        full = process.memory_full_info()
-    except psutil.Error:
-        return None
-    return full.rss, getattr(full, "pss", full.rss)
+def main() -> int:
+    asked = _asked()
+    machine = described()
+    before = record.read(HERE)
+    if before and before["machine"] != machine:
+        print(f"The record is of another machine, or another torch: {before['machine']}", file=sys.stderr)
+        if asked.record and asked.parts:
+            raise SystemExit("a record is of one machine: record all parts, without naming any")
+    usual = [part for part in TITLES if part not in ON_REQUEST and (part != "gpu" or "gpu" in machine)]
+    found, failed = measured(asked.parts or usual)
+    found["machine"] = machine
+    print(report(found))
+    lines = worse(before, found)
+    for line in lines:
+        print(f"WORSE than recorded by more than {TOLERANCE} times: {line}")
+    for part in failed:
+        print(f"FAILED: {part}")
+    if before and not lines:
+        print("No ratio is worse than recorded.")
+    if asked.record or not (before or asked.parts):
+        record.write(HERE, record.merged(before, found))
+        return 1 if failed else 0
+    return 1 if lines or failed else 0
 
 
-def main(source: str | None = None, work: str | None = None) -> None:
-    harkback = str(Path(sys.executable).with_name("harkback"))
+def measured(parts: Sequence[str]) -> tuple[record.Results, list[str]]:
+    """What was found, by part, and the parts that failed."""
+    found: record.Results = {"parts": {}}
+    failed = []
+    surroundings = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # Threads that wait sleep, as in the command.
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(work or name)
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = [("harkback demo", [harkback, "demo"])]
-        data = str(Path(source).resolve()) if source else "harkback-runs/demo/clips-8"
-        shown = Path(source).name if source else "the demo's clips"
-        flags = ["--memory", "60", "--seeds", "3", "--sessions", "5" if source else "4"]
-        rows += [
-            (f"extract {shown}", [harkback, "extract", data, "--store", "features"]),
-            (
-                f"bench {shown}: 5 learners, 3 seeds",
-                [harkback, "bench", data, "--store", "features", "--out", "bench", *flags],
-            ),
-        ]
-        print(f"{os.cpu_count()} cores\n")
-        print("| command | seconds | peak resident MB | peak proportional MB |\n|---|---|---|---|")
-        for title, argv in rows:
-            seconds, resident, proportional = measured(argv, folder)
-            print(f"| {title} | {seconds:.0f} | {resident:.0f} | {proportional:.0f} |", flush=True)
+        bar = tqdm(parts, unit="part")
+        for part in bar:
+            bar.set_description(part)
+            path, began = Path(name) / f"{part}.json", perf_counter()
+            argv = [sys.executable, "-m", "benchmarks.alone", MODULES.get(part, part), str(path)]
+            if subprocess.run(argv, check=False, cwd=HERE.parent, env=surroundings).returncode:
+                failed.append(part)
+                continue
+            found[part] = json.loads(path.read_text())
+            found["parts"][part] = {"date": date.today().isoformat(), "seconds": round(perf_counter() - began)}
+    if "protocol" in found:
+        seconds = {learner: of["wall_seconds"] for learner, of in found["protocol"].items()}
+        found["protocol_ave_shape_seconds"] = seconds
+    return found, failed
+
+
+def _asked() -> argparse.Namespace:
+    take = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition(":")[0])
+    usually = f"{', '.join(TITLES)}; none: all but {' and '.join(ON_REQUEST)}"
+    take.add_argument("parts", nargs="*", metavar="PART", help=usually)
+    take.add_argument("--record", action="store_true", help="what is measured becomes what is compared with")
+    asked = take.parse_args()
+    if unknown := [part for part in asked.parts if part not in TITLES]:
+        take.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(TITLES)}")
+    return asked
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.report import tables
 from harkback.datasets.demo import Demo
 from harkback.encoders import open_encoder
 from harkback.extract import extract
@@ -78,9 +79,9 @@ def helped() -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    asked = argparse.ArgumentParser()
-    asked.add_argument("--known", default="10,1000", help="classes that the model knows, with commas")
+def measure(known: str = "10,1000") -> dict[str, dict[str, float]]:
+    """By what is done: seconds. known: classes that the model knows before, with commas."""
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset = Demo(folder / "clips", classes=5, train=20, test=1)
@@ -88,22 +89,28 @@ def main() -> None:
         extract(clips, open_encoder("signal"), folder / "store")
         (folder / "clips" / "demo.json").unlink()
         teach(folder / "warm", folder / "clips", store=folder / "store")  # Modules, caches of random features.
-        print("| measure | wall s | CPU s |\n|---|---:|---:|")
-        for known in map(int, asked.parse_args().known.split(",")):
-            make(folder / f"rover-{known}", known)
-            found = []
+        for count in map(int, known.split(",")):
+            make(folder / f"rover-{count}", count)
+            taken = []
             for _ in range(3):
-                found.append(timed(lambda: teach(folder / f"rover-{known}", folder / "clips", store=folder / "store")))  # noqa: B023
-                undo(folder / f"rover-{known}")
-            wall, cpu = sorted(found)[1]
-            print(
-                f"| `teach` 5 classes of 20 clips, {known} known (median of 3) | {wall:.2f} | {cpu:.2f} |", flush=True
-            )
+                taken.append(timed(lambda: teach(folder / f"rover-{count}", folder / "clips", store=folder / "store")))  # noqa: B023
+                undo(folder / f"rover-{count}")
+            wall, cpu = sorted(taken)[1]
+            title = f"`teach` 5 classes of 20 clips, {count} known (median of 3)"
+            found[title] = {"wall_seconds": wall, "cpu_seconds": cpu}
         model = Model(folder / "warm")
         model.predict(clips[0].path)
         wall, cpu = timed(lambda: [model.predict(clip.path) for clip in clips[:20]])
-        print(f"| `predict` one clip of 2 s, encoder loaded (mean of 20) | {wall / 20:.3f} | {cpu / 20:.3f} |")
-        print(f"| `harkback --help` (best of 5) | {min(helped() for _ in range(5)):.2f} | |")
+        title = "`predict` one clip of 2 s, encoder loaded (mean of 20)"
+        found[title] = {"wall_seconds": wall / 20, "cpu_seconds": cpu / 20}
+        found["`harkback --help` (best of 5)"] = {"wall_seconds": min(helped() for _ in range(5))}
+    return found
+
+
+def main() -> None:
+    take = argparse.ArgumentParser()
+    take.add_argument("--known", default="10,1000", help="classes that the model knows, with commas")
+    print("\n\n".join(tables(measure(take.parse_args().known))))
 
 
 if __name__ == "__main__":

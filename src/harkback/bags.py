@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from harkback.blocks import Block
 from harkback.lift import projection
 from harkback.moments import Kept
+from harkback.pieces import at_once
 from harkback.standard import Standard
 
 SPREAD = 0.5  #: deviation of the random features' thresholds, in deviations of a projected token
@@ -41,19 +44,34 @@ class Bag(Kept):
 
     def standard(self, tokens: Tensor) -> Tensor:
         """(..., dim) float32 standardised tokens."""
-        return (tokens.float() - self.mean) / self.scale
+        return (tokens.float() - self.mean).div_(self.scale)
+
+    @property
+    def columns(self) -> int:
+        """Of what `raw` makes of a clip."""
+        return len(self.mean) + 2 * self.features
+
+    def numbers(self, tokens: int, dim: int) -> int:
+        """How many numbers a clip of so many tokens comes to in `raw`."""
+        return tokens * max(dim, self.features)
 
     def raw(self, tokens: Tensor) -> Tensor:
-        """(clips, dim + 2 features) float64; tokens: (clips, tokens, dim) float32, standardised."""
+        """(clips, dim + 2 features) float64; tokens: (clips, tokens, dim) float32, standardised, of few clips.
+
+        Of many, what is between two steps would not fit in the cache: `of` takes any number, `pieces` cuts clips.
+        """
         if not self.features:
             return tokens.mean(1).double()
-        dim = tokens.shape[2]
-        drawn = projection(int(self.seed), dim + 1, self.features).float()  # The last row is the thresholds'.
-        weight, threshold = drawn[:-1] / dim**0.5, drawn[-1] * SPREAD
-        # A clip at a time: the lifted tokens of many would not fit in the cache.
-        parts = [torch.std_mean((clip @ weight + threshold).relu_(), 0, correction=0) for clip in tokens]
-        spread, mean = (torch.stack(part) for part in zip(*parts, strict=True))
+        weight, normal = _drawn(int(self.seed), tokens.shape[2], self.features)
+        lifted = torch.addmm(SPREAD * normal, tokens.flatten(0, 1), weight).relu_().unflatten(0, tokens.shape[:2])
+        mean = lifted.mean(1)
+        spread = lifted.sub_(mean[:, None]).square_().mean(1).sqrt()
         return torch.cat([tokens.mean(1), mean, spread], 1).double()
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """`raw` of tokens (clips, tokens, dim) as they come."""
+        few = tokens.split(at_once(self.numbers(*tokens.shape[1:])))
+        return torch.cat([self.raw(self.standard(some)) for some in few])
 
     def vector(self, raw: Tensor, there: Tensor) -> Tensor:
         """(clips, dim + 2 features + 1) centred, and whether there was anything: (clips,) bool.
@@ -63,7 +81,14 @@ class Bag(Kept):
         centred = torch.where(there[:, None], raw - self.middle, 0.0) if len(self.middle) else torch.zeros_like(raw)
         return torch.cat([centred, there[:, None].double()], 1)
 
-    def blocks(self, share: float = 1.0) -> list[Block]:
+    def blocks(self, share: float = 1.0, *, moves: bool = False) -> list[Block]:
         """Of the vectors: plain mean, lifted mean, lifted deviation, whether there; ``share``: what all weigh."""
-        lifted = Block(self.features, 0.5 * share)
-        return [Block(len(self.mean), 0.3 * share), lifted, lifted, Block(1, 0.01)]
+        lifted = Block(self.features, 0.5 * share, moves)
+        return [Block(len(self.mean), 0.3 * share, moves), lifted, lifted, Block(1, 0.01)]
+
+
+@lru_cache(maxsize=4)
+def _drawn(seed: int, dim: int, features: int) -> tuple[Tensor, Tensor]:
+    """R (dim, features) and, in units of `SPREAD`, b (features,): float32."""
+    drawn = projection(seed, dim + 1, features).float()
+    return drawn[:-1] / dim**0.5, drawn[-1]

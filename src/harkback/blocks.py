@@ -14,6 +14,7 @@ class Block(NamedTuple):
 
     columns: int
     weight: float  #: their summed variance, once scaled
+    moves: bool = False  #: its weight is that much times a share which is chosen
 
 
 def scales(variance: Tensor, blocks: Iterable[Block]) -> Tensor:

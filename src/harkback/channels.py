@@ -7,27 +7,17 @@ a backward pass written by hand, which needs no map of the attention to be kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.nn.functional import linear, relu
+from torch.nn.functional import relu
 
 from harkback.body import Seen
+from harkback.channel_attention import Look, Looking, Room
+from harkback.channel_teacher import Projection, Teacher
 from harkback.features import Features, TokenShape
 from harkback.standard import Standard
-
-CHUNK = 1 << 17  #: numbers of the tokens that are worked on at once: half a megabyte
-KEPT = 1 << 26  #: numbers up to which tanh(W V) is kept for the backward pass; beyond, it is computed again
-
-
-class Projection(NamedTuple):
-    """How a patch is seen: tanh(weight v + bias), of raw tokens."""
-
-    weight: Tensor  #: (visual_dim, visual_dim)
-    bias: Tensor  #: (visual_dim,)
 
 
 class ChannelLook(NamedTuple):
@@ -35,17 +25,12 @@ class ChannelLook(NamedTuple):
 
     vectors: Tensor  #: (clips, visual_dim) attended tokens, standardised
     temporal: Tensor  #: (clips, frames, visual_dim) sums to one over the frames
-    query: Tensor  #: (clips, visual_dim) a~ = tanh(W1 a); zero where unheard
-    projection: Projection
-    tokens: Tensor  #: (clips, frames, patches, visual_dim) raw
+    pull: Tensor  #: (clips,) zeros; its gradient is how hard each clip is held to a teacher
+    look: Look
 
     def heat(self) -> Tensor:
         """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
-        heat = self.tokens.new_empty(self.tokens.shape[:3], dtype=torch.float32)
-        for clips in _chunks(self.tokens):
-            spatial, _ = _attend(_project(self.tokens[clips], self.projection), self.query[clips])
-            heat[clips] = (spatial * self.temporal[clips, :, None]).mean(-1)
-        return heat
+        return self.look.heat(self.temporal).float()
 
 
 class ChannelAttention(nn.Module):
@@ -59,6 +44,7 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.listen = uniform_linear(shape.audio_dim, shape.visual_dim, generator)
         self.look = uniform_linear(shape.visual_dim, shape.visual_dim, generator)
+        self.room = Room()
 
     def query(self, heard: Tensor, there: Tensor) -> Tensor:
         """heard: (clips, audio_dim) standardised; there: (clips,) bool. What is not heard favours no patch."""
@@ -71,11 +57,17 @@ class ChannelAttention(nn.Module):
 
     def forward(self, heard: Tensor, there: Tensor, tokens: Tensor, standard: Standard) -> ChannelLook:
         """tokens: (clips, frames, patches, visual_dim) raw."""
-        query, projection = self.query(heard, there), self.projection(standard)
-        inner, seen = _Spatial.apply(query, *projection, tokens)  # type: ignore[no-untyped-call]  # each (clips, frames, visual_dim)
-        temporal = (inner * query[:, None]).softmax(1)
-        vectors = standard((temporal * seen).sum(1))
-        return ChannelLook(vectors, temporal, query, projection, tokens)
+        query, how = self.query(heard, there), self.projection(standard)
+        learning = torch.is_grad_enabled()
+        look = Look(query, how, tokens, self.room if learning else None)
+        if learning:
+            vectors, temporal, pull = Looking.apply(query, *how, tokens, look)  # type: ignore[no-untyped-call]
+        else:
+            self.room = Room()
+            vectors, temporal = look.attended()
+            pull = query.new_zeros(len(query))
+            look.leave()
+        return ChannelLook(standard(vectors), temporal, pull, look)
 
 
 class ChannelBody(nn.Module):
@@ -111,15 +103,12 @@ class ChannelBody(nn.Module):
         return Seen(audio, visual, fused, fused, looked)
 
 
-def spatial_distillation(student: ChannelLook, teacher_query: Tensor, teacher: Projection) -> Tensor:
-    """sum KL(S_teacher || S) over clips, frames and channels; the look of the same clips, a scalar.
+def spatial_distillation(student: ChannelLook, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
+    """sum KL(S_teacher || S) over frames, channels and these clips of the look; a scalar.
 
-    teacher_query: (clips, visual_dim), the teacher's a~. No map of either is kept: see `_SpatialDistillation`.
+    clips: (held,) long, rows of the look; numbers: (held,) long, the teacher's rows for them.
     """
-    total: Tensor = _SpatialDistillation.apply(  # type: ignore[no-untyped-call]
-        student.query, *student.projection, student.tokens, teacher_query, *teacher
-    )
-    return total
+    return student.look.hold(clips.tolist(), teacher, numbers.tolist()) + student.pull[clips].sum()
 
 
 def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -128,112 +117,3 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
     for values in (layer.weight, layer.bias):
         nn.init.uniform_(values, -(inputs**-0.5), inputs**-0.5, generator=generator)
     return layer
-
-
-class _Spatial(Function):
-    """(query, weight, bias, tokens) -> sum_p S V~ and sum_p S V, each (clips, frames, visual_dim)."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, weight: Tensor, bias: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        inner = query.new_empty(*tokens.shape[:2], tokens.shape[3])
-        seen = torch.empty_like(inner)
-        kept = query.new_empty(tokens.shape) if any(ctx.needs_input_grad) and tokens.numel() <= KEPT else None
-        for clips in _chunks(tokens):
-            patches = tokens[clips].to(query.dtype)
-            projected = _project(patches, Projection(weight, bias))
-            share, total = _attend(projected, query[clips], divide=False)
-            inner[clips] = (share * projected).sum(2) / total
-            seen[clips] = share.mul_(patches).sum(2) / total
-            if kept is not None:
-                kept[clips] = projected
-        ctx.save_for_backward(query, weight, bias, tokens, inner, seen, *(() if kept is None else (kept,)))
-        return inner, seen
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, weight, bias, tokens, inner, seen, *kept = ctx.saved_tensors
-        by_inner, by_seen = gradients
-        mean = by_inner * inner + by_seen * seen  # What a softmax takes off every score's gradient.
-        sums = _Gradients(query, weight, bias)
-        for clips in _chunks(tokens):
-            patches = tokens[clips].to(query.dtype)
-            projected = kept[0][clips] if kept else _project(patches, Projection(weight, bias))
-            share, _ = _attend(projected, query[clips])
-            of_inner = by_inner[clips, :, None]
-            score = (projected * of_inner).addcmul_(patches, by_seen[clips, :, None])
-            score.sub_(mean[clips, :, None]).mul_(share)
-            sums.add(clips, score, share.mul_(of_inner), projected, patches)
-        return sums.query, sums.weight, sums.bias, None
-
-
-class _SpatialDistillation(Function):
-    """The sum of KL(S_teacher || S). Its gradient is known with its value, so both are computed in one pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        tokens: Tensor,
-        teacher_query: Tensor,
-        teacher_weight: Tensor,
-        teacher_bias: Tensor,
-    ) -> Tensor:
-        sums = _Gradients(query, weight, bias)
-        total = query.new_zeros(())
-        for clips in _chunks(tokens):
-            patches = tokens[clips].to(query.dtype)
-            projected = _project(patches, Projection(weight, bias))
-            mine, _ = _attend(projected, query[clips])
-            its, _ = _attend(_project(patches, Projection(teacher_weight, teacher_bias)), teacher_query[clips])
-            total += (its * (its.log() - mine.log())).sum()
-            sums.add(clips, mine.sub_(its), None, projected, patches)
-        ctx.save_for_backward(sums.query, sums.weight, sums.bias)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, weight, bias = ctx.saved_tensors
-        return gradients[0] * query, gradients[0] * weight, gradients[0] * bias, None, None, None, None
-
-
-class _Gradients:
-    """Sums of the gradients of query, weight and bias over chunks of clips."""
-
-    def __init__(self, query: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.given = query
-        self.query, self.weight, self.bias = (torch.zeros_like(each) for each in (query, weight, bias))
-
-    def add(self, clips: slice, score: Tensor, direct: Tensor | None, projected: Tensor, patches: Tensor) -> None:
-        """score, direct: gradients of the scores, and of V~ past the scores; all (clips, frames, patches, dim).
-
-        Both are written to.
-        """
-        self.query[clips] = (score * projected).sum((1, 2))
-        asked = self.given[clips, None, None]
-        of_projected = score.mul_(asked) if direct is None else direct.addcmul_(score, asked)
-        flat = of_projected.addcmul_(of_projected, projected.square(), value=-1).flatten(0, 2)  # tanh' = 1 - tanh^2
-        self.weight.addmm_(flat.T, patches.flatten(0, 2))
-        self.bias += flat.sum(0)
-
-
-def _project(patches: Tensor, how: Projection) -> Tensor:
-    """V~: (clips, frames, patches, visual_dim)"""
-    return linear(patches.to(how.weight.dtype), how.weight, how.bias).tanh_()
-
-
-def _attend(projected: Tensor, query: Tensor, divide: bool = True) -> tuple[Tensor, Tensor]:
-    """S, or with its sum over the patches undivided; and that sum (clips, frames, visual_dim).
-
-    Scores lie in [-1, 1], so their exponentials need no largest one taken off.
-    """
-    share = (projected * query[:, None, None]).exp_()
-    total = share.sum(2)
-    return (share.div_(total[:, :, None]) if divide else share), total
-
-
-def _chunks(tokens: Tensor) -> Iterator[slice]:
-    """Slices of clips that are worked on at once."""
-    step = max(1, CHUNK // max(1, tokens[:1].numel()))
-    return (slice(first, first + step) for first in range(0, len(tokens), step))

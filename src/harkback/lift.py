@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from threading import Lock
 
 import torch
 from torch import Tensor
 
-from harkback.features import READ, FeatureRows, Features, batches
+from harkback.buffer import reading
+from harkback.features import FeatureRows, Features
 from harkback.moments import Kept, deviation
 from harkback.pooling import summaries
 
+DRAWN = 256 << 20  #: bytes of random projections that a process keeps
 
-@lru_cache(maxsize=4)
-def projection(seed: int, columns: int, features: int) -> Tensor:
-    """(columns, features) float64 standard normal numbers: a function of the seed, so they need not be kept."""
-    some = torch.Generator().manual_seed(seed)
-    return torch.randn(columns, features, dtype=torch.float64, generator=some)
+
+class Projections:
+    """Random projections that were asked for, as many as `DRAWN` allows, or the last one."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[tuple[int, int, int], Tensor] = {}  # The last that was asked for comes last.
+        self._lock = Lock()
+
+    def __call__(self, seed: int, columns: int, features: int) -> Tensor:
+        """(columns, features) float64 standard normal numbers: a function of the seed, so they need not be kept."""
+        what = seed, columns, features
+        with self._lock:
+            found = self._drawn.pop(what, None)
+            if found is None:
+                some = torch.Generator().manual_seed(seed)
+                found = torch.randn(columns, features, dtype=torch.float64, generator=some)
+            self._drawn[what] = found
+            while len(self._drawn) > 1 and sum(each.nbytes for each in self._drawn.values()) > DRAWN:
+                del self._drawn[next(iter(self._drawn))]
+        return found
+
+
+projection = Projections()
 
 
 class Scale(Kept):
@@ -55,11 +75,12 @@ class FirstStandard(Kept):
 
     def learn(self, rows: FeatureRows) -> tuple[Tensor, Tensor]:
         """The vectors of a session's clips, as when called; each clip is read once."""
-        parts = []
-        for batch in batches(len(rows), READ):
-            clips = rows[batch]
-            parts.append((*summaries(clips), clips.heard, clips.seen))
-        audio, visual, heard, seen = (torch.cat(part) for part in zip(*parts, strict=True))
+        count, shape = len(rows), rows.shape
+        audio, visual = (torch.empty(count, 3 * dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim))
+        heard, seen = (torch.empty(count, dtype=torch.bool) for _ in range(2))
+        for batch, clips in reading(rows):
+            audio[batch], visual[batch] = summaries(clips)
+            heard[batch], seen[batch] = clips.heard, clips.seen
         for scale, x, there in ((self.audio, audio, heard), (self.visual, visual, seen)):
             if there.any() and not len(scale.mean):
                 scale.measure(x[there])

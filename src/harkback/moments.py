@@ -7,6 +7,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from harkback.state import State, restore_into, state_of
+from harkback.triangle import add_products
+
+TILE = 512  #: rows and columns that are turned over at a time: they stay in the cache
 
 
 class Kept:
@@ -44,15 +47,20 @@ class Moments(Kept):
         y = one_hot(targets, classes).double()
         if weight is not None:
             y *= weight[:, None]
-        weighted = y.sum(1, keepdim=True) * x
         self.counts += y.sum(0)
         self.sums += y.T @ x
-        self.products += weighted.T @ x if self.full else (weighted * x).sum(0)
+        self._add_products(x if weight is None else weight.sqrt()[:, None] * x)
 
     def remove(self, x: Tensor, target: int) -> None:
         """Take a class out whose clips, each of weight 1, had the vectors x (clips, columns)."""
-        self.products -= x.T @ x if self.full else x.square().sum(0)
+        self._add_products(x, -1)
         self.counts, self.sums = without_row(self.counts, target), without_row(self.sums, target)
+
+    def _add_products(self, x: Tensor, sign: int = 1) -> None:
+        if self.full:
+            mirror(add_products(self.products, x, sign))
+        else:
+            self.products.add_(x.square().sum(0), alpha=sign)
 
     @property
     def total(self) -> Tensor:
@@ -79,12 +87,13 @@ class Moments(Kept):
     @property
     def scatter(self) -> Tensor:
         """(columns, columns) sum of (x - mean)(x - mean)^T."""
-        return self.products - self.total * torch.outer(self.mean, self.mean)
+        mean = self.mean
+        return self.products.addr(mean, mean, alpha=-float(self.total))
 
     @property
     def within(self) -> Tensor:
         """(columns, columns) sum of (x - mu)(x - mu)^T, with mu the mean of the clip's class."""
-        return self.products - self.sums.T @ self.means
+        return self.products.addmm(self.sums.T, self.means, alpha=-1)
 
 
 def regression(moments: Moments, penalty: float) -> tuple[Tensor, Tensor]:
@@ -95,11 +104,35 @@ def regression(moments: Moments, penalty: float) -> tuple[Tensor, Tensor]:
     total, mean, scale = moments.total, moments.mean, moments.scale
     share = moments.counts / total
     cross = moments.sums.T - total * torch.outer(mean, share)
-    gram = scale[:, None] * moments.scatter * scale
+    gram = moments.scatter.mul_(scale).mul_(scale[:, None])
     gram.diagonal().add_(total * penalty)
-    factor = torch.linalg.cholesky(gram)
-    weight = scale[:, None] * torch.cholesky_solve(scale[:, None] * cross, factor)
+    weight = scale[:, None] * solved(factorised(gram), scale[:, None] * cross)
     return weight, share - mean @ weight
+
+
+def factorised(gram: Tensor) -> Tensor:
+    """The lower triangle L of gram = L L^T, in the same memory: (n, n), of which the lower triangle is read."""
+    upper = gram.mT  # Laid out as the factorisation wants it: else it would work on a copy.
+    torch.linalg.cholesky(upper, upper=True, out=upper)
+    return gram
+
+
+def solved(factor: Tensor, right: Tensor) -> Tensor:
+    """(L L^T)^-1 right; factor: (n, n) L; right: (n, columns). Unlike `torch.cholesky_solve` it copies no factor."""
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    whole: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return whole
+
+
+def mirror(lower: Tensor) -> Tensor:
+    """Fill in the upper triangle of a symmetric matrix (n, n) of which there is the lower one."""
+    for first in range(0, len(lower), TILE):
+        rows = slice(first, first + TILE)
+        lower[rows, rows] = torch.tril(lower[rows, rows]) + torch.tril(lower[rows, rows], -1).T
+        for left in range(0, first, TILE):
+            columns = slice(left, left + TILE)
+            lower[columns, rows] = lower[rows, columns].T
+    return lower
 
 
 def deviation(variance: Tensor, mean_square: Tensor) -> Tensor:

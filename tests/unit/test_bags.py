@@ -46,7 +46,7 @@ def by_loops(clip: list[list[float]], features: int, seed: int) -> list[float]:
 def test_a_bag_is_what_loops_over_its_tokens_make_of_it(features: int) -> None:
     clips = tokens(4)
     raw = bag(features).raw(clips)
-    assert raw.shape == (4, DIM + 2 * features) and raw.dtype == torch.float64
+    assert raw.shape == (4, bag(features).columns) == (4, DIM + 2 * features) and raw.dtype == torch.float64
     np.testing.assert_allclose(raw, [by_loops(clip, features, 3) for clip in clips.tolist()], rtol=1e-5, atol=1e-6)
 
 
@@ -54,6 +54,15 @@ def test_a_bag_knows_no_order_and_no_number_of_tokens() -> None:
     clips, made = tokens(4), bag()
     torch.testing.assert_close(made.raw(clips[:, [3, 1, 5, 0, 2, 4]]), made.raw(clips), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(made.raw(clips.repeat(1, 3, 1)), made.raw(clips), rtol=1e-5, atol=1e-6)
+
+
+def test_what_never_differs_has_no_deviation_and_what_hardly_does_its_own() -> None:
+    """Sums of squares less squared sums would leave rounding behind, of the size of the mean."""
+    made, same = bag(), tokens(4)[:, :1] + 100
+    assert not made.raw(same.expand(4, TOKENS, DIM))[:, DIM + 8 :].abs().max() > 1e-4
+    assert not made.raw(same)[:, DIM + 8 :].any()
+    moved = same + 1e-2 * tokens(4, 1)
+    np.testing.assert_allclose(made.raw(moved), [by_loops(clip, 8, 3) for clip in moved.tolist()], rtol=2e-3)
 
 
 def test_features_are_a_function_of_the_seed() -> None:
@@ -112,6 +121,8 @@ def test_blocks_are_all_columns_of_the_vector(features: int) -> None:
     assert sum(block.columns for block in blocks) == made.vector(made.raw(tokens(2)), torch.ones(2).bool()).shape[1]
     assert [block.weight for block in blocks] == [0.3, 0.5, 0.5, 0.01]
     assert [block.weight for block in made.blocks(0.1)] == pytest.approx([0.03, 0.05, 0.05, 0.01])
+    assert [block.moves for block in made.blocks()] == [False] * 4
+    assert [block.moves for block in made.blocks(moves=True)] == [True, True, True, False]  # Not whether it is there.
 
 
 def test_a_restored_bag_is_the_same() -> None:
@@ -132,7 +143,7 @@ def test_scaled_variances_of_a_block_add_up_to_its_weight_and_keep_their_proport
     blocks = [Block(3, 0.3), Block(2, 0.5), Block(1, 0.01)]
     scale = scales(torch.from_numpy(x.var(0)), blocks).numpy()
     variance, start = (x * scale).var(0), 0
-    for columns, weight in blocks:
+    for columns, weight, _ in blocks:
         mine = slice(start, start + columns)
         assert variance[mine].sum() == pytest.approx(weight, rel=1e-10)
         np.testing.assert_allclose(variance[mine] / weight, x.var(0)[mine] / x.var(0)[mine].sum(), rtol=1e-10)

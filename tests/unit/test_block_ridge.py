@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harkback.block_ridge import BlockRidge, Centred
+from harkback.block_ridge import BlockRidge, Normal
 from harkback.blocks import Block, scales
 from harkback.moments import Moments
 
 Array = NDArray[np.float64]
 CLIPS, COLUMNS = 14, 6
-BLOCKS = [Block(2, 0.3), Block(3, 0.5), Block(1, 0.01)]
+STAND = [Block(2, 0.3), Block(3, 0.5), Block(1, 0.01)]
+MOVE = [Block(2, 0.3), Block(3, 0.5, moves=True), Block(1, 0.01)]
+BLOCKS = [(STAND, 1.0), (MOVE, 1.0), (MOVE, 0.1), ([*MOVE[:2], Block(1, 0.01, moves=True)], 7.0)]
 PENALTY = 0.02
 
 
@@ -24,15 +28,26 @@ def material(classes: int) -> tuple[Tensor, Tensor]:
     return x + 2, torch.arange(CLIPS) % classes
 
 
-def fitted(x: Tensor, targets: Tensor, classes: int) -> BlockRidge:
+def normal(x: Tensor, targets: Tensor, classes: int, blocks: Sequence[Block] = STAND) -> Normal:
     moments = Moments()
     moments.add(x, targets, classes)
-    return BlockRidge(Centred(moments), BLOCKS, PENALTY)
+    return Normal(moments, blocks, PENALTY)
 
 
-def scaled(x: Tensor) -> Array:
-    """By the variance of all clips, block by block."""
-    return (x * scales(x.var(0, correction=0), BLOCKS)).numpy()
+def left_out(x: Tensor, learnt: Tensor, targets: Tensor, ridge: BlockRidge, of: Normal) -> Tensor:
+    then = of.ask(learnt)
+    return ridge.left_out(then if x is learnt else of.ask(x), then, targets)
+
+
+def sizes(x: Tensor, blocks: Sequence[Block], share: float) -> Tensor:
+    """By the variance of all clips, block by block: those that move weigh a share of what they say."""
+    weights = [block.weight * (share if block.moves else 1) for block in blocks]
+    alike = [Block(block.columns, weight) for block, weight in zip(blocks, weights, strict=True)]
+    return scales(x.var(0, correction=0), alike)
+
+
+def scaled(x: Tensor, blocks: Sequence[Block] = STAND, share: float = 1.0) -> Array:
+    return (x * sizes(x, blocks, share)).numpy()
 
 
 def least_squares(z: Array, y: Array, asked: Array) -> Array:
@@ -42,32 +57,39 @@ def least_squares(z: Array, y: Array, asked: Array) -> Array:
     return np.asarray(np.r_[asked, 1] @ weight)
 
 
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
 @pytest.mark.parametrize("classes", [2, 5])
-def test_the_fit_is_ridge_regression_on_scaled_vectors(classes: int) -> None:
+def test_the_fit_is_ridge_regression_on_scaled_vectors(classes: int, blocks: list[Block], share: float) -> None:
     x, targets = material(classes)
-    weight, bias = fitted(x, targets, classes).fit()
-    z, y = scaled(x), np.eye(classes)[targets.numpy()]
+    weight, bias = BlockRidge(normal(x, targets, classes, blocks), share).fit()
+    z, y = scaled(x, blocks, share), np.eye(classes)[targets.numpy()]
     expected = np.stack([least_squares(z, y, row) for row in z])
     np.testing.assert_allclose((x @ weight + bias).numpy(), expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
 @pytest.mark.parametrize("asked", [3, CLIPS])  # Fewer clips than classes, and more: solved either way.
-def test_a_clip_left_out_is_told_as_by_a_fit_that_never_had_it(asked: int) -> None:
+def test_a_clip_left_out_is_told_as_by_a_fit_that_never_had_it(asked: int, blocks: list[Block], share: float) -> None:
     x, targets = material(5)
-    said = fitted(x, targets, 5).left_out(x[:asked], x[:asked], targets[:asked])
-    z, y = scaled(x), np.eye(5)[targets.numpy()]
+    of, some = normal(x, targets, 5, blocks), x[:asked]
+    said = left_out(some, some, targets[:asked], BlockRidge(of, share), of)
+    z, y = scaled(x, blocks, share), np.eye(5)[targets.numpy()]
     for i in range(asked):
         rest = np.arange(CLIPS) != i
         np.testing.assert_allclose(said[i].numpy(), least_squares(z[rest], y[rest], z[i]), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
 @pytest.mark.parametrize("asked", [3, CLIPS])
-def test_a_clip_whose_vector_has_moved_since_is_asked_as_it_is_now(asked: int) -> None:
+def test_a_clip_whose_vector_has_moved_since_is_asked_as_it_is_now(
+    asked: int, blocks: list[Block], share: float
+) -> None:
     x, targets = material(5)
     now = x + 0.3 * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-    said = fitted(x, targets, 5).left_out(now[:asked], x[:asked], targets[:asked])
-    z, y = scaled(x), np.eye(5)[targets.numpy()]
-    here = (now * scales(x.var(0, correction=0), BLOCKS)).numpy()
+    of = normal(x, targets, 5, blocks)
+    said = left_out(now[:asked], x[:asked], targets[:asked], BlockRidge(of, share), of)
+    z, y = scaled(x, blocks, share), np.eye(5)[targets.numpy()]
+    here = (now * sizes(x, blocks, share)).numpy()
     for i in range(asked):
         rest = np.arange(CLIPS) != i
         np.testing.assert_allclose(said[i].numpy(), least_squares(z[rest], y[rest], here[i]), rtol=1e-8, atol=1e-9)
@@ -80,10 +102,11 @@ def test_what_was_learnt_flatters_and_what_is_left_out_does_not() -> None:
     wide = torch.cat([x, torch.randn(40, 200, dtype=torch.float64, generator=some)], 1)
     moments = Moments()
     moments.add(wide, targets, 2)
-    ridge = BlockRidge(Centred(moments), [Block(COLUMNS + 200, 1.0)], 1e-4)
+    of = Normal(moments, [Block(COLUMNS + 200, 1.0)], 1e-4)
+    ridge = BlockRidge(of, 1.0)
     weight, bias = ridge.fit()
     assert ((wide @ weight + bias).argmax(1) == targets).all()
-    assert (ridge.left_out(wide, wide, targets).argmax(1) == targets).double().mean() < 0.8
+    assert (left_out(wide, wide, targets, ridge, of).argmax(1) == targets).double().mean() < 0.8
 
 
 # ---- how strange a clip is ------------------------------------------------------------------------------------------
@@ -97,20 +120,25 @@ def leverage(z: Array, asked: Array) -> float:
     return float(there @ np.linalg.inv(normal) @ there)
 
 
-def test_strangeness_is_the_logarithm_of_the_leverage() -> None:
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
+def test_strangeness_is_the_logarithm_of_the_leverage(blocks: list[Block], share: float) -> None:
     x, targets = material(3)
-    asked = 2 * x[:4] + 1
-    here = (asked * scales(x.var(0, correction=0), BLOCKS)).numpy()
-    expected = [np.log(leverage(scaled(x), row)) for row in here]
-    np.testing.assert_allclose(fitted(x, targets, 3).strangeness(asked).numpy(), expected, rtol=1e-9)
+    asked, of = 2 * x[:4] + 1, normal(x, targets, 3, blocks)
+    here = (asked * sizes(x, blocks, share)).numpy()
+    expected = [np.log(leverage(scaled(x, blocks, share), row)) for row in here]
+    np.testing.assert_allclose(BlockRidge(of, share).strangeness(of.ask(asked)).numpy(), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("blocks", "share"), BLOCKS)
 @pytest.mark.parametrize("moved", [0.0, 0.3])
-def test_strangeness_of_a_clip_left_out_is_that_to_those_who_never_had_it(moved: float) -> None:
+def test_strangeness_of_a_clip_left_out_is_that_to_those_who_never_had_it(
+    moved: float, blocks: list[Block], share: float
+) -> None:
     x, targets = material(3)
     now = x + moved * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-    found = fitted(x, targets, 3).left_out_strangeness(now, x)
-    z, here = scaled(x), (now * scales(x.var(0, correction=0), BLOCKS)).numpy()
+    of = normal(x, targets, 3, blocks)
+    found = BlockRidge(of, share).left_out_strangeness(of.ask(now), of.ask(x))
+    z, here = scaled(x, blocks, share), (now * sizes(x, blocks, share)).numpy()
     for i in range(CLIPS):
         rest = np.arange(CLIPS) != i
         assert float(found[i]) == pytest.approx(np.log(leverage(z[rest], here[i])), rel=1e-8)

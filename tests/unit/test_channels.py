@@ -1,4 +1,4 @@
-"""AV-CIL's attention against its definition, one channel at a time, and its hand-written gradients by autograd's."""
+"""AV-CIL's attention against its definition, one channel at a time; and the body that looks with it."""
 
 from __future__ import annotations
 
@@ -9,104 +9,35 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck
 
+from channel_reference import CLIPS, SHAPE, attention, by_loops, draw, inputs, standard
 from fakes import random_features, without
-from harkback import channels
-from harkback.channels import ChannelAttention, ChannelBody, ChannelLook, Projection, _chunks, spatial_distillation
+from harkback import channel_attention, channels
+from harkback.channel_attention import Look
+from harkback.channel_teacher import Projection
+from harkback.channels import ChannelAttention, ChannelBody
 from harkback.features import TokenShape
-from harkback.standard import Standard
 
 SHAPES = [
-    TokenShape(1, 3, 2, 3, 4),
+    SHAPE,
     TokenShape(1, 2, 1, 5, 3),  # one frame
     TokenShape(1, 2, 4, 1, 3),  # one patch
     TokenShape(1, 1, 1, 1, 1),
     TokenShape(1, 5, 3, 2, 1),  # one channel
 ]
-SHAPE = SHAPES[0]
-CLIPS = 5
-
-
-def draw(*size: int, seed: int = 0) -> Tensor:
-    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def attention(shape: TokenShape = SHAPE, seed: int = 0) -> ChannelAttention:
-    """As it begins, but with weights large enough to bend the tanh and to tell patches apart."""
-    module = ChannelAttention(shape, torch.Generator().manual_seed(seed)).double()
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight *= 3
-    return module
-
-
-def standard(shape: TokenShape = SHAPE) -> Standard:
-    made = Standard(shape.visual_dim).double()
-    made.mean.copy_(draw(shape.visual_dim, seed=5))
-    made.scale.copy_(draw(shape.visual_dim, seed=6).abs() + 0.5)
-    return made
-
-
-def inputs(shape: TokenShape = SHAPE, clips: int = CLIPS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """What is heard (clips, audio_dim), whether it is there; raw tokens. The second clip has no sound."""
-    there = torch.arange(clips) != 1
-    heard = draw(clips, shape.audio_dim, seed=seed + 1)
-    return heard, there, draw(clips, shape.frames, shape.patches, shape.visual_dim, seed=seed + 2) * 1.5 + 0.5
-
-
-def softmax(scores: list[float]) -> list[float]:
-    powers = [math.exp(score) for score in scores]
-    return [power / sum(powers) for power in powers]
-
-
-def by_loops(
-    module: ChannelAttention, heard: Tensor, there: Tensor, tokens: Tensor, how: Standard
-) -> tuple[Tensor, Tensor, Tensor]:
-    """AV-CIL eq. (1) to (4) for every clip and channel: S, T and the attended vector."""
-    clips, frames, patches, dim = tokens.shape
-    v = ((tokens - how.mean) / how.scale).tolist()
-    w1, b1, w2, b2 = (x.tolist() for x in (*module.listen.parameters(), *module.look.parameters()))
-    spatial, temporal = torch.zeros_like(tokens), torch.zeros(clips, frames, dim, dtype=torch.float64)
-    vectors = torch.zeros(clips, dim, dtype=torch.float64)
-    for n in range(clips):
-        for c in range(dim):
-            guide = math.tanh(sum(w * a for w, a in zip(w1[c], heard[n].tolist(), strict=True)) + b1[c])
-            guide = guide if there[n] else 0.0
-            inner, outer = [], []
-            for t in range(frames):
-                bent = [
-                    math.tanh(sum(w * x for w, x in zip(w2[c], v[n][t][p], strict=True)) + b2[c])
-                    for p in range(patches)
-                ]
-                shares = softmax([x * guide for x in bent])
-                spatial[n, t, :, c] = torch.tensor(shares, dtype=torch.float64)
-                inner.append(sum(s * x for s, x in zip(shares, bent, strict=True)))
-                outer.append(sum(s * v[n][t][p][c] for p, s in enumerate(shares)))
-            when = softmax([x * guide for x in inner])
-            temporal[n, :, c] = torch.tensor(when, dtype=torch.float64)
-            vectors[n, c] = sum(s * x for s, x in zip(when, outer, strict=True))
-    return spatial, temporal, vectors
-
-
-def plain(
-    module: ChannelAttention, heard: Tensor, there: Tensor, tokens: Tensor, how: Standard
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same in whole tensors, which autograd can differentiate."""
-    guide = module.listen(heard).tanh() * there[:, None]
-    bent = module.look(how(tokens)).tanh()
-    spatial = (bent * guide[:, None, None]).softmax(2)
-    temporal = ((spatial * bent).sum(2) * guide[:, None]).softmax(1)
-    return spatial, temporal, (temporal * (spatial * how(tokens)).sum(2)).sum(1)
 
 
 # ---- what it says ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunk", [1, 50, 1 << 17])  # one clip, some clips, all clips at once
+@pytest.mark.parametrize(("block", "chunk"), [(1, 1), (12, 30), (50, 50), (24, 1 << 19), (1 << 17, 1 << 19)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_is_what_its_definition_says(shape: TokenShape, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
+def test_it_is_what_its_definition_says(
+    shape: TokenShape, block: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is worked on at once: a part of a clip, one clip, some clips, all clips."""
+    monkeypatch.setattr(channel_attention, "BLOCK", block)
+    monkeypatch.setattr(channel_attention, "CHUNK", chunk)
     module, given_, how = attention(shape), inputs(shape), standard(shape)
     spatial, temporal, vectors = by_loops(module, *given_, how)
     looked = module(*given_, how)
@@ -117,15 +48,24 @@ def test_it_is_what_its_definition_says(shape: TokenShape, chunk: int, monkeypat
     torch.testing.assert_close(looked.heat().sum((1, 2)), torch.ones(CLIPS))
 
 
-@pytest.mark.parametrize("chunk", [1, 23, 24, 25, 47, 48, 119, 120, 10_000])  # a clip has 24 numbers
-def test_every_clip_is_in_one_chunk_and_none_is_larger_than_asked(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
-    tokens = torch.zeros(5, 2, 3, 4)
-    parts = [list(range(5))[part] for part in _chunks(tokens)]
-    assert [row for part in parts for row in part] == list(range(5))
-    assert all(len(part) == 1 or len(part) * 24 <= chunk for part in parts)
-    assert len(parts[0]) == max(1, min(5, chunk // 24))
-    assert list(_chunks(tokens[:0])) == []
+@pytest.mark.parametrize("frames", [1, 2, 5, 6])
+@pytest.mark.parametrize("block", [1, 11, 12, 13, 24, 36, 71, 72, 73, 143, 144, 500])  # a frame has 12 numbers
+@pytest.mark.parametrize("chunk", [1, 100, 1000])
+def test_a_unit_is_a_clip_or_an_equal_part_of_one_and_no_block_is_larger_than_asked(
+    frames: int, block: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_attention, "BLOCK", block)
+    monkeypatch.setattr(channel_attention, "CHUNK", chunk)
+    tokens = torch.arange(7 * frames * 12.0).view(7, frames, 3, 4)
+    look = Look(torch.zeros(7, 4), Projection(torch.eye(4), torch.zeros(4)), tokens, None)
+    assert look.frames * look.parts == frames
+    size = look.block * look.frames * 12
+    assert size <= block or look.block * look.frames == 1
+    assert look.chunk % look.block == 0
+    assert look.chunk * look.frames * 12 <= chunk or look.chunk == look.block
+    assert torch.equal(torch.cat([part.flatten() for part in look.tokens]), tokens.flatten())
+    if block >= frames * 12:  # As many clips as fit.
+        assert (look.block + 1) * frames * 12 > block
 
 
 def test_units_of_the_tokens_do_not_matter() -> None:
@@ -176,32 +116,9 @@ def test_no_patch_is_favoured_more_than_e_squared_times() -> None:
     extreme[0, 0, 17] = 1.0
     surely = Projection(torch.tensor([[50.0]]).double(), torch.zeros(1).double())
     ones = torch.ones(1, 1, dtype=torch.float64)
-    heat = ChannelLook(ones, ones[None], ones, surely, extreme).heat()[0, 0]
+    heat = Look(ones, surely, extreme, None).heat(ones[None])[0, 0]
     assert float(heat[17] / heat[0]) == pytest.approx(math.e**2, rel=1e-5)
     assert float(heat[17]) == pytest.approx(0.0365, abs=5e-5)  # 3.7 %, where an even look has 0.5 %.
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_tokens_as_they_are_stored_are_read_and_not_written_to(dtype: torch.dtype) -> None:
-    heard, there, tokens = inputs()
-    stored = tokens.to(dtype)
-    copy = stored.clone()
-    module, how = attention().float(), standard().float()
-    looked = module(heard.float(), there, stored, how)
-    spatial, temporal, vectors = by_loops(attention(), heard, there, stored.double(), standard())
-    assert looked.vectors.dtype == torch.float32
-    torch.testing.assert_close(looked.vectors, vectors.float(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(looked.heat(), (spatial * temporal[:, :, None]).mean(-1).float(), rtol=1e-4, atol=1e-6)
-    teacher = looked.query.detach().flip(0), Projection(*(x.detach() / 2 for x in looked.projection))
-    (looked.vectors.square().sum() + spatial_distillation(looked, *teacher)).backward()
-    assert torch.equal(stored, copy)
-    reference = attention()
-    vectors = plain(reference, heard, there, stored.double(), standard())[2]
-    loss = vectors.square().sum() + naive_distillation(
-        reference, heard, there, stored.double(), *(x.double() for x in (teacher[0], *teacher[1]))
-    )
-    for mine, its in zip(module.parameters(), torch.autograd.grad(loss, list(reference.parameters())), strict=True):
-        torch.testing.assert_close(mine.grad, its.float(), rtol=1e-3, atol=1e-4)
 
 
 def test_the_generator_decides_the_weights_and_torchs_own_is_left_alone() -> None:
@@ -227,139 +144,14 @@ def test_linear_layers_begin_as_pytorchs_own_do() -> None:
         assert 0.2475 < float(one.detach().abs().max()) <= 0.25
 
 
-# ---- gradients ------------------------------------------------------------------------------------------------------
-
-
-def spatial_inputs(shape: TokenShape = SHAPE, clips: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dim = shape.visual_dim
-    query, weight, bias = draw(clips, dim, seed=1).tanh(), draw(dim, dim, seed=2), draw(dim, seed=3)
-    tokens = draw(clips, shape.frames, shape.patches, dim, seed=4)
-    return query.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), tokens
-
-
-@pytest.mark.parametrize("kept", [0, 1 << 26])
-@pytest.mark.parametrize("chunk", [1, 1 << 17])
-@pytest.mark.parametrize("shape", SHAPES[:4])
-def test_gradients_of_the_sums_over_patches(
-    shape: TokenShape, chunk: int, kept: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
-    monkeypatch.setattr(channels, "KEPT", kept)
-    assert gradcheck(channels._Spatial.apply, spatial_inputs(shape))
-
-
-@pytest.mark.parametrize("kept", [0, 1 << 26])
-@pytest.mark.parametrize("chunk", [1, 50, 1 << 17])
-def test_gradients_through_the_whole_attention_are_autograds(
-    chunk: int, kept: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
-    monkeypatch.setattr(channels, "KEPT", kept)
+def test_of_no_clips_there_is_nothing_to_say() -> None:
     module, (heard, there, tokens), how = attention(), inputs(), standard()
-    heard.requires_grad_()
-    asked = [*module.parameters(), heard]
-    of_vectors, of_temporal = draw(CLIPS, 4, seed=7), draw(CLIPS, 2, 4, seed=8)
-    looked = module(heard, there, tokens, how)
-    mine = (looked.vectors * of_vectors).sum() + (looked.temporal * of_temporal).sum()
-    _, temporal, vectors = plain(module, heard, there, tokens, how)
-    its = (vectors * of_vectors).sum() + (temporal * of_temporal).sum()
-    for one, other in zip(torch.autograd.grad(mine, asked), torch.autograd.grad(its, asked), strict=True):
-        assert other.any()
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize(("kept", "times"), [(0, 6), (120, 3), (1 << 26, 3)])  # 120 numbers in all, three chunks
-def test_patches_are_projected_again_only_beyond_what_may_be_kept(
-    kept: int, times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "CHUNK", 48)
-    monkeypatch.setattr(channels, "KEPT", kept)
-    calls: list[int] = []
-    project = channels._project
-
-    def counted(patches: Tensor, how: Projection) -> Tensor:
-        calls.append(len(patches))
-        return project(patches, how)
-
-    monkeypatch.setattr(channels, "_project", counted)
-    module, given_, how = attention(), inputs(), standard()
-    module(*given_, how).vectors.sum().backward()
-    assert calls == [2, 2, 1] * (times // 3)
-
-
-# ---- distillation of where it looks ---------------------------------------------------------------------------------
-
-
-def naive_distillation(
-    module: ChannelAttention, heard: Tensor, there: Tensor, tokens: Tensor, query: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    """sum S_t log(S_t / S) in plain tensors. weight, bias: the teacher's, of raw tokens."""
-    mine, _, _ = plain(module, heard, there, tokens, standard())
-    its = ((tokens @ weight.T + bias).tanh() * query[:, None, None]).softmax(2)
-    return (its * (its / mine).log()).sum()
-
-
-def teacher_of(heard: Tensor, there: Tensor, seed: int = 4) -> tuple[Tensor, Projection]:
-    module = attention(seed=seed)
-    return module.query(heard, there).detach(), Projection(*(x.detach() for x in module.projection(standard())))
-
-
-@pytest.mark.parametrize("chunk", [1, 50, 1 << 17])
-def test_distillation_is_the_sum_of_kl_over_clips_frames_and_channels(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
-    module, (heard, there, tokens), how = attention(), inputs(), standard()
-    teacher = teacher_of(heard, there)
-    found = spatial_distillation(module(heard, there, tokens, how), *teacher)
-    mine, _, _ = by_loops(module, heard, there, tokens, how)
-    its, _, _ = by_loops(attention(seed=4), heard, there, tokens, how)
-    expected = 0.0
-    for p, q in zip(its.flatten().tolist(), mine.flatten().tolist(), strict=True):
-        expected += p * math.log(p / q)
-    assert float(found.detach()) == pytest.approx(expected, rel=1e-9)
-    assert expected > 0.1
-    naive = naive_distillation(module, heard, there, tokens, teacher[0], *teacher[1])
-    for one, other in zip(
-        torch.autograd.grad(found, list(module.parameters())),
-        torch.autograd.grad(naive, list(module.parameters())),
-        strict=True,
-    ):
-        assert other.any()
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("chunk", [1, 1 << 17])
-@pytest.mark.parametrize("shape", SHAPES[:2])
-def test_gradients_of_the_distillation(shape: TokenShape, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "CHUNK", chunk)
-    *asked, tokens = spatial_inputs(shape)
-    dim = shape.visual_dim
-    teacher = draw(3, dim, seed=11).tanh(), Projection(draw(dim, dim, seed=12), draw(dim, seed=13))
-
-    def distilled(query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        look = ChannelLook(query, tokens, query, Projection(weight, bias), tokens)
-        return spatial_distillation(look, *teacher) * -3.0
-
-    assert gradcheck(distilled, asked)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nothing_pulls_at_a_look_that_is_the_teachers(dtype: torch.dtype) -> None:
-    module, (heard, there, tokens), how = attention().to(dtype), inputs(), standard().to(dtype)
-    looked = module(heard.to(dtype), there, tokens.half(), how)
-    loss = spatial_distillation(looked, looked.query.detach(), Projection(*(x.detach() for x in looked.projection)))
-    assert float(loss.detach()) == 0
-    loss.backward()
-    assert all(weight.grad is not None and not weight.grad.any() for weight in module.parameters())
-
-
-def test_a_clip_without_sound_differs_from_a_teacher_that_heard_nothing_by_nothing() -> None:
-    """Both look evenly, whatever the weights."""
-    module, (heard, _, tokens), how = attention(), inputs(), standard()
-    nothing = torch.zeros(CLIPS, dtype=torch.bool)
-    loss = spatial_distillation(module(heard, nothing, tokens, how), *teacher_of(heard, nothing))
-    assert float(loss.detach()) == pytest.approx(0, abs=1e-12)
+    looked = module(heard[:0], there[:0], tokens[:0], how)
+    assert looked.vectors.shape == (0, 4)
+    assert looked.temporal.shape == (0, 2, 4)
+    assert looked.heat().shape == (0, 2, 3)
+    looked.vectors.sum().backward()
+    assert all(weight.grad is not None and not weight.grad.any() for weight in module.look.parameters())
 
 
 # ---- the body -------------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from harkback import gaze
 from harkback.blocks import Block
-from harkback.gaze import HINT, RIDGE, SHARP, Foretelling, Patches, attended, shares
+from harkback.gaze import HINT, RIDGE, SHARP, Foretelling, Patches, Tally, attended, shares
 from harkback.moments import Moments
 
 Array = NDArray[np.float64]
@@ -52,7 +53,7 @@ def former(sessions: int) -> tuple[Moments, Array, Array]:
 def scaled(heard: Array) -> Array:
     """Centred, and each block's columns divided by one number, so that their variances add up to its weight."""
     z, start = heard - heard.mean(0), 0
-    for columns, weight in BLOCKS:
+    for columns, weight, _ in BLOCKS:
         block = z[:, start : start + columns]
         block *= math.sqrt(weight / block.var(0).sum())
         start += columns
@@ -81,11 +82,12 @@ def test_what_sounds_foretell_is_a_ridge_regression_on_the_clips_of_all_sessions
     np.testing.assert_allclose(heard @ slope + bias, (z @ weight + mean)[len(heard_before) :], rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("clips", [5, 12])  # Fewer than columns, and more.
 @pytest.mark.parametrize("sessions", [0, 2])
-def test_what_is_foretold_of_a_clip_left_out_is_refitting_without_it(sessions: int) -> None:
+def test_what_is_foretold_of_a_clip_left_out_is_refitting_without_it(sessions: int, clips: int) -> None:
     """Its row is deleted from the centred, scaled sounds and from the centred looks; mean, scale and penalty stay."""
     moments, heard_before, looked_before = former(sessions)
-    heard, looked = material(12, 0)
+    heard, looked = material(clips, 0)
     mine = Foretelling(moments, heard, LOOKED, BLOCKS).left_out(looked)
 
     all_heard, all_looked = np.vstack([heard_before, heard]), np.vstack([looked_before, looked])
@@ -131,18 +133,26 @@ def patches_of(clips: int, seed: int = 1) -> Tensor:
 def added(patches: Tensor, cuts: list[int]) -> Patches:
     sums = Patches()
     for part in patches.split(cuts):
-        sums.add(Patches.of(part))
+        met = Tally(LOOKED)
+        for few in part.split(3):
+            met.add(few)
+        sums.add(met.patches())
     return sums
 
 
+@pytest.mark.parametrize("at_once", [1, 20, 1000])
 @pytest.mark.parametrize("cuts", [[12], [1] * 12, [5, 0, 7], [0, 12]])
-def test_sums_over_patches_are_those_of_all_at_once_however_they_are_cut(cuts: list[int]) -> None:
+def test_sums_over_patches_are_those_of_all_at_once_however_they_are_cut(
+    cuts: list[int], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaze, "AT_ONCE", at_once)
     patches = patches_of(12)
     sums, flat = added(patches, cuts), patches.double().flatten(0, 1).numpy()
     assert float(sums.count) == 60
-    np.testing.assert_allclose(sums.mean, flat.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(sums.mean, flat.mean(0), rtol=1e-6)
+    assert torch.equal(sums.products, sums.products.T)
     covariance = sums.products / sums.count - torch.outer(sums.mean, sums.mean)
-    # The products of one call are summed in float32.
+    # The sums over few clips are float32.
     np.testing.assert_allclose(covariance, np.cov(flat.T, bias=True), rtol=1e-5, atol=1e-5)
 
 
@@ -150,6 +160,19 @@ def widened(patches: Tensor) -> Tensor:
     """Covariance of all patches, and a share of its mean variance more in each direction."""
     covariance = np.cov(patches.double().flatten(0, 1).numpy().T, bias=True)
     return torch.from_numpy(covariance + RIDGE * np.trace(covariance) / LOOKED * np.eye(LOOKED))
+
+
+def test_a_tally_can_be_asked_while_it_goes_on() -> None:
+    patches = patches_of(12)
+    met = Tally(LOOKED)
+    met.add(patches[:5])
+    first = met.patches()
+    met.add(patches[5:])
+    for sums, count in ((first, 5), (met.patches(), 12)):
+        flat = patches[:count].double().flatten(0, 1)
+        assert float(sums.count) == 5 * count
+        np.testing.assert_allclose(sums.sum, flat.sum(0), rtol=1e-6)
+        np.testing.assert_allclose(sums.products, flat.T @ flat, rtol=1e-6)
 
 
 def test_a_direction_is_the_expected_patch_by_the_inverse_of_the_covariance() -> None:

@@ -25,8 +25,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))  # For the script that records, as `conftest.py` does for the tests.
 
 from fakes import SHAPE, features_of, random_features, session_of, small, without
-from harkback import bags, gaze
-from harkback.block_ridge import BlockRidge, Centred
+from harkback import bags, gaze, pieces
+from harkback.block_ridge import BlockRidge, Normal
 from harkback.contestants import changed
 from harkback.datasets.decoys import Decoys
 from harkback.errors import HarkbackError
@@ -300,6 +300,30 @@ def test_the_look_finds_what_sounds_among_its_decoys(told_by: str, least: float)
     assert on_target["audio"] > least
 
 
+# ---- how it is computed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cached", [1, 300, 1 << 30])
+def test_how_many_clips_the_cache_holds_is_no_matter(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, a few, all."""
+    asked, sessions = without(random_features(9, 5), sound=[2], picture=[3]), [(material(), LABELS)]
+    usual = taught(HarkSettings(FEATURES), *sessions)
+    monkeypatch.setattr(pieces, "CACHED", cached)
+    other = taught(HarkSettings(FEATURES), *sessions)
+    torch.testing.assert_close(other.scores(asked), usual.scores(asked), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(other.heat(asked), usual.heat(asked), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_learnt_is_the_same_with_a_ledger_and_without() -> None:
+    """Into a ledger, patches go class by class."""
+    asked, plain, written = random_features(9, 5), Hark(HarkSettings(FEATURES)), Hark(HarkSettings(FEATURES))
+    for learner in (plain, written):
+        learner.ledger = Ledger() if learner is written else None
+        learner.learn(Session.of(material(), LABELS))
+    torch.testing.assert_close(written.patches.products, plain.patches.products, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(written.scores(asked), plain.scores(asked), rtol=1e-5, atol=1e-6)
+
+
 # ---- what is kept ---------------------------------------------------------------------------------------------------
 
 
@@ -415,10 +439,11 @@ def test_a_clip_left_out_is_looked_at_anew_and_told_without_its_own_term() -> No
     looked = learner._looked(heard @ learner.gaze + learner.gaze_bias, features, patches)
     now = torch.cat([heard, looked, learner.picture.vector(learner.picture.raw(patches), features.seen)], 1)
     assert (now - learnt).abs().max() > 1e-3
-    ridge = BlockRidge(Centred(learner.moments), learner._blocks(learner._share), learner.settings.penalty)
+    normal = Normal(learner.moments, learner._blocks(), learner.settings.penalty)
+    ridge, asked = BlockRidge(normal, learner._share), (normal.ask(now), normal.ask(learnt))
     scores, strange = learner.left_out(features, learnt, targets)
-    torch.testing.assert_close(scores, ridge.left_out(now, learnt, targets).float(), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(strange, ridge.left_out_strangeness(now, learnt))
+    torch.testing.assert_close(scores, ridge.left_out(*asked, targets).float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(strange, ridge.left_out_strangeness(*asked))
 
 
 def test_strangeness_is_that_of_the_solution_as_it_is_now() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fakes import Mapped, random_features, without
+from harkback import lift
 from harkback.features import Features, join
-from harkback.lift import FirstStandard, projection
+from harkback.lift import FirstStandard, Projections, projection
 from harkback.pooling import summaries
 
 
@@ -19,9 +20,22 @@ def test_a_projection_is_standard_normal_and_a_function_of_its_seed() -> None:
     assert drawn.dtype == torch.float64
     assert abs(drawn.mean()) < 5 / np.sqrt(60_000)
     assert abs(drawn.std() - 1) < 5 / np.sqrt(2 * 60_000)
-    projection.cache_clear()
-    assert torch.equal(drawn, projection(7, 300, 200))
+    assert torch.equal(drawn, Projections()(7, 300, 200))
     assert not torch.equal(drawn, projection(8, 300, 200))
+
+
+def test_projections_are_kept_while_they_are_few_the_last_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lift, "DRAWN", 2 * 8 * 30)
+    drawn = Projections()
+    first, second = drawn(1, 5, 6), drawn(2, 5, 6)
+    assert drawn(1, 5, 6) is first and drawn(2, 5, 6) is second
+    drawn(1, 5, 6)
+    drawn(3, 5, 6)
+    assert drawn(1, 5, 6) is first  # The second was asked for longest ago.
+    again = drawn(2, 5, 6)
+    assert again is not second and torch.equal(again, second)
+    large = drawn(4, 50, 60)
+    assert drawn(4, 50, 60) is large and drawn(1, 5, 6) is not first
 
 
 def test_what_is_there_has_mean_zero_and_deviation_one_and_what_is_not_is_zero() -> None:

@@ -73,10 +73,9 @@ def test_compensation_is_of_the_session_s_own_classes_by_the_main_stream_of_its_
 def test_a_missing_modality_says_nothing_in_its_streams() -> None:
     material = features_of(LABELS, noise=4)
     learner = MMAL(MMALSettings(FEATURES)).learn(Session.of(material, LABELS))
-    h, (audio, visual) = learner._lift(*learner.standard(without(material, sound=[0], picture=[1])))
-    heard, seen = h[:, :FEATURES], h[:, FEATURES : 2 * FEATURES]
-    assert not heard[0].any() and not audio[0].any() and seen[0].any() and visual[0].any()
-    assert not seen[1].any() and not visual[1].any() and heard[1].any() and audio[1].any()
+    audio, visual, joint = learner._streams(*learner.standard(without(material, sound=[0], picture=[1])))
+    assert not audio[0].any() and visual[0].any() and joint[0].any()
+    assert not visual[1].any() and audio[1].any() and joint[1].any()
 
 
 def test_a_modality_that_is_never_there_changes_nothing() -> None:

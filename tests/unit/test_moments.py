@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harkback.moments import Moments, deviation, regression
+from harkback import moments as moments_module
+from harkback.moments import Moments, deviation, factorised, mirror, regression, solved
 from harkback.state import state_of
 
 CLIPS, COLUMNS, CLASSES = 40, 6, 3
@@ -116,3 +117,40 @@ def test_the_state_is_all_there_is() -> None:
         each.add(x, y, CLASSES)
     assert all(torch.equal(array, again.state()[name]) for name, array in moments.state().items())
     assert moments.state().keys() == state_of(moments).keys() == {"counts", "sums", "products"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 17])
+def test_a_factor_takes_the_place_of_the_lower_triangle_and_solves(size: int) -> None:
+    some = torch.Generator().manual_seed(size)
+    x = torch.randn(size + 3, size, generator=some, dtype=torch.float64)
+    dense, right = x.T @ x, torch.randn(size, 4, generator=some, dtype=torch.float64)
+    given = dense.tril() + torch.full((size, size), 7.0, dtype=torch.float64).triu(1)  # Nobody reads what is above.
+    factor = factorised(given)
+    assert factor is given
+    np.testing.assert_allclose(factor, np.linalg.cholesky(dense.numpy()), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(solved(factor, right), np.linalg.solve(dense, right), rtol=1e-9, atol=1e-9)
+
+
+def test_what_has_no_factor_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="not positive-definite"):
+        factorised(torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 11])
+def test_the_upper_triangle_is_filled_in(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments_module, "TILE", 4)
+    given = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    below = np.tril(given.numpy().copy())
+    assert mirror(given) is given
+    np.testing.assert_array_equal(given, below + np.tril(below, -1).T)
+
+
+def test_what_is_removed_was_never_added() -> None:
+    x, y, _ = clips()
+    for full in (True, False):
+        whole, rest = Moments(products=full), Moments(products=full)
+        whole.add(x, y, CLASSES)
+        whole.remove(x[y == 1], 1)
+        rest.add(x[y != 1], (y[y != 1] > 1).long(), CLASSES - 1)
+        for name, array in rest.state().items():
+            np.testing.assert_allclose(whole.state()[name], array, rtol=1e-9, atol=1e-9)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from harkback.channels import ChannelLook, Projection, spatial_distillation
+from harkback.channel_teacher import Projection, Teacher
+from harkback.channels import ChannelLook, spatial_distillation
 from harkback.distill import class_contrast, instance_contrast, logit_distillation, separated_cross_entropy
 from harkback.errors import HarkbackError
 from harkback.features import READ, FeatureRows, Features, Joined, batches
@@ -73,9 +74,9 @@ class AVCIL(Learner[AVCILSettings]):
                 pair, t = (said.audio[both], said.visual[both]), s.contrast_temperature
                 total = total + s.instance_weight * instance_contrast(*pair, t)
                 total = total + s.class_weight * class_contrast(*pair, targets[batch][both], t)
-            exemplars = batch >= fresh
-            if attention is not None and exemplars.any():
-                total = total + self._held(cast(ChannelLook, said.looked), exemplars, attention, batch - fresh)
+            held = (batch >= fresh).nonzero().flatten()
+            if attention is not None and len(held):
+                total = total + self._held(cast(ChannelLook, said.looked), held, attention, batch[held] - fresh)
             return total
 
         judge = self.judge(lambda clips: self.network.answer(clips).logits)
@@ -84,30 +85,25 @@ class AVCIL(Learner[AVCILSettings]):
         self.memory.keep(rows, targets, vectors, len(self.classes), s.exemplars, self.generator)
 
     @torch.no_grad()
-    def _attention_of(self, exemplars: Features | None) -> tuple[Tensor, Tensor, Projection] | None:
-        """What the teacher attends to in each exemplar: its queries, when it looks, how it sees a patch."""
+    def _attention_of(self, exemplars: Features | None) -> Teacher | None:
+        """What the network, as it is now, attends to in each exemplar."""
         if not self.network.built or exemplars is None or not len(exemplars) or self.settings.network.guide == "none":
             return None
         queries, temporals = [], []
         for batch in batches(len(exemplars), READ):
             looked = cast(ChannelLook, self.network.answer(exemplars[batch]).looked)
-            queries.append(looked.query)
+            queries.append(looked.look.query)
             temporals.append(looked.temporal)
-        how = Projection(*(part.clone() for part in looked.projection))
-        return torch.cat(queries), torch.cat(temporals), how
+        how = Projection(*(part.clone() for part in looked.look.how))
+        return Teacher(torch.cat(queries), torch.cat(temporals), how, exemplars.visual)
 
-    def _held(
-        self, looked: ChannelLook, rows: Tensor, attention: tuple[Tensor, Tensor, Projection], exemplars: Tensor
-    ) -> Tensor:
+    def _held(self, looked: ChannelLook, rows: Tensor, teacher: Teacher, exemplars: Tensor) -> Tensor:
         """Attention distillation: KL from the teacher's maps, per exemplar.
 
-        rows: (batch,) bool, which of the look are exemplars; exemplars: (batch,) their numbers in the memory.
+        rows: (held,) long, which of the look are exemplars; exemplars: (held,) long, their numbers in the memory.
         """
-        query, temporal, how = attention
-        numbers = exemplars[rows]
-        mine = looked._replace(query=looked.query[rows], tokens=looked.tokens[rows], temporal=looked.temporal[rows])
-        where = spatial_distillation(mine, query[numbers], how) / len(numbers)
-        when = kl_div(mine.temporal.log(), temporal[numbers], reduction="sum") / len(numbers)
+        where = spatial_distillation(looked, rows, teacher, exemplars) / len(rows)
+        when = kl_div(looked.temporal[rows].log(), teacher.temporal[exemplars], reduction="sum") / len(rows)
         return self.settings.spatial_weight * where + self.settings.temporal_weight * when
 
     def _scores(self, features: Features) -> Tensor:

@@ -45,8 +45,9 @@ class BalancedRidge(Learner[BalancedRidgeSettings]):
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         fresh = targets.bincount(minlength=len(self.classes)).double()
         known, self.counts = len(self.counts), with_room(self.counts, len(self.classes)) + fresh
-        if known:
-            _fade(self.moments, (fresh / self.counts)[:known])
+        share = (fresh / self.counts)[:known]
+        if share.any():
+            _fade(self.moments, share)
         for rows, x in pooled_batches(features):
             self.moments.add(x, targets[rows], len(self.classes), 1 / self.counts[targets[rows]])
         self.weight, self.bias = regression(self.moments, self.settings.penalty)
@@ -60,7 +61,8 @@ def _fade(moments: Moments, share: Tensor) -> None:
 
     Its scatter is taken to be the average one.
     """
-    average = moments.within / len(share)
-    moments.products -= (share[:, None] * moments.means).T @ moments.means + share.sum() * average
+    average = moments.within.div_(len(share))
+    moments.products.addmm_((share[:, None] * moments.means).T, moments.means, alpha=-1)
+    moments.products.sub_(average, alpha=float(share.sum()))
     moments.sums *= 1 - share[:, None]
     moments.counts *= 1 - share

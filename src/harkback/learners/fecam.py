@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,16 +52,19 @@ class FeCAM(Learner[FeCAMSettings]):
         self.centres = Centres()
         self.axes = torch.zeros(0, 0, dtype=torch.float64)  #: (axes, columns) square roots of the classes' scatters
         self.owner = torch.zeros(0, dtype=torch.long)  #: (axes,) the class of each
+        self._known: tuple[Tensor, list[_Measure]] | None = None  #: axes, and what is made of them, once asked for
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         x = self._transform(self.standard.learn(features))
+        others = ~torch.isin(self.owner, targets)
+        axes, owner = [self.axes[others].reshape(-1, x.shape[1])], [self.owner[others]]
         for target, rows in by_class(targets):
+            former = self.axes[self.owner == target].reshape(-1, x.shape[1])
             added = self.centres.add(x[rows], target, len(self.classes))
-            mine = self.owner == target
-            axes = torch.cat([self.axes[mine].reshape(-1, x.shape[1]), added])
-            axes, _ = orthogonal(axes, axes[:, :0])
-            self.axes = torch.cat([self.axes[~mine].reshape(-1, x.shape[1]), axes])
-            self.owner = torch.cat([self.owner[~mine], torch.full((len(axes),), target)])
+            mine, _ = orthogonal(torch.cat([former, added]), x.new_zeros(len(former) + len(added), 0))
+            axes.append(mine)
+            owner.append(torch.full((len(mine),), target))
+        self.axes, self.owner = torch.cat(axes), torch.cat(owner)
 
     def subtract(self, target: int, entry: State) -> None:  # noqa: ARG002 (what it keeps is kept by class)
         self.centres.remove(target)
@@ -74,15 +77,34 @@ class FeCAM(Learner[FeCAMSettings]):
         return x.sign() * x.abs() ** self.settings.power
 
     def _scores(self, features: Features) -> Tensor:
-        x = self._transform(self.standard(features))
-        return torch.stack([-self._distance(x, target) for target in range(len(self.classes))], 1)
+        if self._known is None or self._known[0] is not self.axes:
+            self._known = self.axes, [self._measure(target) for target in range(len(self.classes))]
+        x, means = self._transform(self.standard(features)), self.centres.means
+        return torch.stack([-self._known[1][target](x - mean) for target, mean in enumerate(means)], 1)
 
-    def _distance(self, x: Tensor, target: int) -> Tensor:
-        """(clips,) squared Mahalanobis distance; x: (clips, columns)."""
-        axes = self.axes[self.owner == target]  # Of the scatter: the factor to the covariance divides out of N_c.
-        energy, variances = axes.square().sum(1), axes.square().sum(0)
+    def _measure(self, target: int) -> _Measure:
+        mine = (self.owner == target).nonzero().flatten()
+        first = int(mine[0]) if len(mine) else 0
+        # Those of a class stand together. They are of the scatter: the factor to the covariance divides out of N_c.
+        axes = self.axes[first : first + len(mine)]
+        squares = axes.square()
+        variances = squares.sum(0)
         added = self.settings.shrinkage * variances.mean()
         if added < 1e-24:
-            added = torch.ones(())  # A class of one clip, or of clips that differ by rounding: the plain distance.
-        u = (x - self.centres.means[target]) * (variances + added).sqrt()
-        return (u.square().sum(1) - (u @ axes.T).square() @ (1 / (energy + added))) / added
+            added = torch.ones((), dtype=torch.float64)  # A class of one clip, or of alike ones: the plain distance.
+        return _Measure((variances + added).sqrt(), axes, 1 / (squares.sum(1) + added), added)
+
+
+class _Measure(NamedTuple):
+    """A class's measure of distance."""
+
+    scale: Tensor  #: (columns,) D
+    axes: Tensor  #: (axes, columns) A
+    shares: Tensor  #: (axes,) 1 / (|a_i|^2 + g)
+    added: Tensor  #: () g
+
+    def __call__(self, away: Tensor) -> Tensor:
+        """(clips,) squared Mahalanobis distance; away: (clips, columns) x - mu_c, which is overwritten."""
+        u = away.mul_(self.scale)
+        within = (u @ self.axes.T).square_() @ self.shares
+        return (u.square_().sum(1) - within) / self.added

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,14 +11,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harkback.bags import Bag
-from harkback.block_ridge import BlockRidge, Centred
+from harkback.block_ridge import BlockRidge, Normal
 from harkback.blocks import Block
+from harkback.buffer import reading
 from harkback.errors import HarkbackError
-from harkback.features import READ, FeatureRows, Features, batches
-from harkback.gaze import Foretelling, Patches, attended, shares
+from harkback.features import FeatureRows, Features
+from harkback.gaze import Foretelling, Patches, Tally, attended, shares
 from harkback.gram import by_class
 from harkback.learners.base import Learner
 from harkback.moments import Moments
+from harkback.pieces import pieces
 from harkback.standard import Standard, measure
 from harkback.state import State
 
@@ -83,9 +86,10 @@ class Hark(Learner[HarkSettings]):
         nothing = torch.zeros(0, dtype=torch.float64)
         self.gaze, self.gaze_bias = nothing, nothing  #: (heard columns, visual_dim), (visual_dim,): where to look
         self.weight, self.bias = nothing, nothing  #: (columns, classes), (classes,)
-        self._known: tuple[Tensor, BlockRidge] | None = None  #: weight, and the regression it came from, once asked for
+        self._known: tuple[Tensor, BlockRidge] | None = None  #: weight, and the regression it came from
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
+        self._known = None
         self._measure(features)
         heard, pictured, plain = self._bags(features, targets)
         looked = self._look_anew(features, heard, plain, targets)
@@ -100,36 +104,36 @@ class Hark(Learner[HarkSettings]):
 
     def _vectors(self, features: Features) -> Tensor:
         """(clips, columns) float64, by the look as it is now."""
-        heard, patches = self._heard(features), self._patches(features)
-        looked = self._looked(heard @ self.gaze + self.gaze_bias, features, patches)
-        pictured = self.picture.vector(self.picture.raw(patches), features.seen)
-        return torch.cat([heard, looked, pictured], 1)
+        heard, looked, pictured = self._heard(features), [], []
+        direction = heard @ self.gaze + self.gaze_bias
+        for some, clips in self._few(features):
+            patches = self._patches(clips)
+            looked.append(self._looked(direction[some], clips, patches))
+            pictured.append(self.picture.raw(patches))
+        return torch.cat([heard, torch.cat(looked), self.picture.vector(torch.cat(pictured), features.seen)], 1)
 
     @torch.no_grad()
     def heat(self, features: Features) -> Tensor:
         direction = self._heard(features) @ self.gaze + self.gaze_bias
-        heat: Tensor = self._look(direction, features, self._patches(features)).unflatten(1, features.visual.shape[1:3])
-        return heat
+        parts = [self._look(direction[some], clips, self._patches(clips)) for some, clips in self._few(features)]
+        return torch.cat(parts).reshape(features.visual.shape[:3])
 
     # ---- as if it had not been learnt ----
 
     @torch.no_grad()
     def strangeness(self, features: FeatureRows) -> Tensor:
-        if self._known is None or self._known[0] is not self.weight:  # It is made anew with each solution.
-            self._known = self.weight, self._regression(Centred(self.moments), self._share)
-        parts = [self._known[1].strangeness(self._vectors(features[rows])) for rows in batches(len(features), READ)]
+        found = self._regression()
+        parts = [found.strangeness(found.normal.ask(self._vectors(clips))) for _, clips in reading(features)]
         return torch.cat(parts) if parts else self.bias[:0]
 
     @torch.no_grad()
     def left_out(self, features: FeatureRows, learnt: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         columns, dim = self.gaze.shape
         x = learnt.clone()  # What is heard and pictured stays; what is looked at is looked at anew.
-        direction = learnt[:, :columns] @ self.gaze + self.gaze_bias
-        for rows in batches(len(features), READ):
-            clips = features[rows]
-            x[rows, columns : columns + dim] = self._looked(direction[rows], clips, self._patches(clips))
-        found = self._regression(Centred(self.moments), self._share)
-        return found.left_out(x, learnt, targets).float(), found.left_out_strangeness(x, learnt)
+        x[:, columns : columns + dim] = self._look_at(features, learnt[:, :columns] @ self.gaze + self.gaze_bias)
+        found = self._regression()
+        now, then = found.normal.ask(x), found.normal.ask(learnt)
+        return found.left_out(now, then, targets).float(), found.left_out_strangeness(now, then)
 
     @torch.no_grad()
     def subtract(self, target: int, entry: State) -> None:
@@ -142,7 +146,7 @@ class Hark(Learner[HarkSettings]):
         columns, dim = self.gaze.shape
         guide = Foretelling(self.moments, self.tried.new_zeros(0, columns), dim, self.sound.blocks())
         self._guide(*guide.fit(self.tried.new_zeros(0, dim)))
-        self.weight, self.bias = self._regression(Centred(self.moments), self._share).fit()
+        self._settle(BlockRidge(self._normal(), self._share))
 
     # ---- what is heard and seen ----
 
@@ -161,29 +165,48 @@ class Hark(Learner[HarkSettings]):
 
         Its patches are added to the sums.
         """
-        sounds, pictures, there = [], [], []
-        for batch in batches(len(rows), READ):
-            clips = rows[batch]
-            patches = self._patches(clips)
-            self._add(patches, clips.seen, targets[batch])
-            sounds.append(self.sound.raw(self.sound.standard(clips.audio)))
-            pictures.append(self.picture.raw(patches))
+        met, sounds, pictures, there = Tally(rows.shape.visual_dim), [], [], []
+        for batch, clips in reading(rows):
+            sounds.append(self.sound.of(clips.audio))
+            pictures.append(
+                self._pictures(clips, met) if self.ledger is None else self._by_class(clips, targets[batch])
+            )
             there.append(torch.stack([clips.heard, clips.seen]))
+        self.patches.add(met.patches())
         (heard, seen), sound, picture = torch.cat(there, 1), torch.cat(sounds), torch.cat(pictures)
         self.sound.fix(sound, heard)
         self.picture.fix(picture, seen)
         plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim], 0.0)
         return self.sound.vector(sound, heard), self.picture.vector(picture, seen), plain
 
-    def _add(self, patches: Tensor, seen: Tensor, targets: Tensor) -> None:
+    def _by_class(self, clips: Features, targets: Tensor) -> Tensor:
+        """As `_pictures`, with the patches of each class in the ledger."""
+        assert self.ledger is not None
+        raw = torch.empty(len(clips), self.picture.columns, dtype=torch.float64)
         for target, mine in by_class(targets):
-            added = Patches.of(patches[mine[seen[mine]]])
+            met = Tally(clips.shape.visual_dim)
+            raw[mine] = self._pictures(clips[mine], met)
+            added = met.patches()
             self.patches.add(added)
-            if self.ledger is not None:
-                self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
+            self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
+        return raw
+
+    def _pictures(self, clips: Features, met: Tally) -> Tensor:
+        """(clips, columns) raw bags of patches, which are tallied."""
+        parts = []
+        for _, few in self._few(clips):
+            patches = self._patches(few)
+            parts.append(self.picture.raw(patches))
+            met.add(patches if few.seen.all() else patches[few.seen])
+        return torch.cat(parts)
 
     def _heard(self, clips: Features) -> Tensor:
-        return self.sound.vector(self.sound.raw(self.sound.standard(clips.audio)), clips.heard)
+        return self.sound.vector(self.sound.of(clips.audio), clips.heard)
+
+    def _few(self, clips: Features) -> Iterator[tuple[slice, Features]]:
+        """The clips, so few at a time that what is done to their patches stays in the cache."""
+        shape = clips.shape
+        return pieces(clips, self.picture.numbers(shape.frames * shape.patches, shape.visual_dim))
 
     def _patches(self, clips: Features) -> Tensor:
         """(clips, frames x patches, visual_dim) float32, standardised."""
@@ -205,6 +228,14 @@ class Hark(Learner[HarkSettings]):
         seen = attended(self._look(direction, clips, patches), patches)
         return torch.where(clips.seen[:, None], seen, 0.0)
 
+    def _look_at(self, rows: FeatureRows, direction: Tensor) -> Tensor:
+        """(clips, visual_dim) what is looked at in clips that are read; direction: (clips, visual_dim)."""
+        parts = [torch.zeros(0, direction.shape[1], dtype=torch.float64)]
+        for batch, clips in reading(rows):
+            where = direction[batch]
+            parts += [self._looked(where[some], few, self._patches(few)) for some, few in self._few(clips)]
+        return torch.cat(parts)
+
     def _look_anew(self, rows: FeatureRows, heard: Tensor, plain: Tensor, targets: Tensor) -> Tensor:
         """(clips, visual_dim) what a session's clips look at; sets ``gaze`` for clips to come."""
         foretelling = Foretelling(self.moments, heard, plain.shape[1], self.sound.blocks())
@@ -214,52 +245,55 @@ class Hark(Learner[HarkSettings]):
             looked[mine] = middle + bolder * (plain[mine].mean(0) - middle)
         for _ in range(self.settings.passes):
             foretold = foretelling.left_out(looked) if self.settings.left_out else foretelling(looked)
-            direction = self.patches.against(foretold - middle)
-            parts = []
-            for batch in batches(len(rows), READ):
-                clips = rows[batch]
-                parts.append(self._looked(direction[batch], clips, self._patches(clips)))
-            looked = torch.cat(parts)
+            looked = self._look_at(rows, self.patches.against(foretold - middle))
         self._guide(*foretelling.fit(looked))
         return looked
 
     def _guide(self, slope: Tensor, bias: Tensor) -> None:
         """Set where clips to come look: towards what their sound foretells, heard @ slope + bias."""
-        self.gaze = self.patches.against(slope)
-        self.gaze_bias = self.patches.against((bias - self.patches.mean)[None])[0]
+        found = self.patches.against(torch.cat([slope, (bias - self.patches.mean)[None]]))
+        self.gaze, self.gaze_bias = found[:-1].contiguous(), found[-1].contiguous()  # As a restored one is.
 
     # ---- which class ----
 
     def _solve(self, x: Tensor, targets: Tensor) -> None:
         """The ridge regression of all clips so far; x (clips, columns) and targets (clips,): of this session."""
-        centred = Centred(self.moments)
-        if not self.settings.weigh:
-            self.weight, self.bias = self._regression(centred, 1.0).fit()
-            return
-        best: BlockRidge | None = None
+        normal = self._normal()
+        self._settle(self._weighed(normal, x, targets) if self.settings.weigh else BlockRidge(normal, 1.0))
+
+    def _weighed(self, normal: Normal, x: Tensor, targets: Tensor) -> BlockRidge:
+        """The regression at the share that served all clips so far best; how it serves this session's is found out."""
+        asked, tried = normal.ask(x), []
         for i, share in enumerate(SHARES):
-            found = self._regression(centred, share)
-            losses = cross_entropy(LOGIT * found.left_out(x, x, targets), targets, reduction="none")
-            self.tried[i] += losses.sum()
-            if best is None or self.tried[i] < self.tried[:i].min():
+            found = BlockRidge(normal, share)
+            tried.append(cross_entropy(LOGIT * found.left_out(asked, asked, targets), targets, reduction="none"))
+            self.tried[i] += tried[i].sum()
+            if int(self.tried[: i + 1].argmin()) == i:
                 best = found
-            if self.ledger is not None:
-                for target, mine in by_class(targets):
-                    at_share = torch.zeros_like(self.tried)
-                    at_share[i] = losses[mine].sum()
-                    self.ledger.sums(target, tried=at_share)
-        assert best is not None
-        self.weight, self.bias = best.fit()
+        if self.ledger is not None:
+            for target, mine in by_class(targets):
+                self.ledger.sums(target, tried=torch.stack(tried)[:, mine].sum(1))
+        return best
+
+    def _settle(self, found: BlockRidge) -> None:
+        self.weight, self.bias = found.fit()
+        self._known = self.weight, found
+
+    def _regression(self) -> BlockRidge:
+        """What the weight came from."""
+        if self._known is None or self._known[0] is not self.weight:  # The learner was restored since.
+            self._known = self.weight, BlockRidge(self._normal(), self._share)
+        return self._known[1]
 
     @property
     def _share(self) -> float:
         """How much the picture weighs, beside the sound."""
         return SHARES[int(self.tried.argmin())] if self.settings.weigh else 1.0
 
-    def _regression(self, centred: Centred, share: float) -> BlockRidge:
-        return BlockRidge(centred, self._blocks(share), self.settings.penalty)
+    def _normal(self) -> Normal:
+        return Normal(self.moments, self._blocks(), self.settings.penalty)
 
-    def _blocks(self, share: float) -> list[Block]:
-        """share: how much the picture weighs beside the sound."""
-        guided = Block(len(self.picture.mean), 0.5 * share)
-        return [*self.sound.blocks(), guided, *self.picture.blocks(0.3 * share)]
+    def _blocks(self) -> list[Block]:
+        """The picture's move: how much they weigh beside the sound is chosen."""
+        guided = Block(len(self.picture.mean), 0.5, moves=True)
+        return [*self.sound.blocks(), guided, *self.picture.blocks(0.3, moves=True)]

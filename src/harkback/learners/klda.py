@@ -35,7 +35,7 @@ class KLDA(Learner[KLDASettings]):
     Deviations: the paper's code is given its sigma; here it is the root mean square distance of two clips, which is
     known without looking, sqrt(2 columns), as x is standardised. S = (1 - e) Sigma + e v I with v the mean variance,
     where the paper's code takes the pseudo-inverse of Sigma, which amplifies what is rounding when the clips are fewer
-    than the random features. Sigma is kept as its square root (`Root`).
+    than the random features. Sigma is kept as rows with that Gram matrix, if that is less (`Root`).
     """
 
     Settings = KLDASettings
@@ -69,7 +69,7 @@ class KLDA(Learner[KLDASettings]):
 
     def _solve(self) -> None:
         share, counts = self.settings.shrinkage, self.centres.counts
-        variance = self.root.energy.sum() / counts.sum() / self.settings.features
+        variance = self.root.energy / counts.sum() / self.settings.features
         # Covariance (1 - share) S^T S / n + share variance I, up to the factor ``inside``.
         inside = (1 - share) / counts.sum()
         # Of one clip in each class, or of clips that differ by rounding, the nearest mean is what is left.
@@ -90,7 +90,7 @@ class KLDA(Learner[KLDASettings]):
         seed, columns, count = int(self.seed), x.shape[1], self.settings.features
         sigma = self.settings.bandwidth * math.sqrt(2 * columns)
         turn = 2 * math.pi * torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
-        return math.sqrt(2 / count) * (x @ projection(seed, columns, count) / sigma + turn).cos_()
+        return (x @ projection(seed, columns, count)).div_(sigma).add_(turn).cos_().mul_(math.sqrt(2 / count))
 
     def _scores(self, features: Features) -> Tensor:
         return self._lift(torch.cat(self.standard(features), 1)) @ self.weight + self.bias

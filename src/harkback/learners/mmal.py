@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from harkback.errors import HarkbackError
-from harkback.features import READ, FeatureRows, Features, batches
-from harkback.gram import Root
+from harkback.features import FeatureRows, Features, batches
+from harkback.gram import BLOCK, Root
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
 
@@ -56,32 +55,35 @@ class MMAL(Learner[MMALSettings]):
         self.audio_weight = self.visual_weight = nothing  #: (features, classes)
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        x, y = self.standard.learn(features), one_hot(targets, len(self.classes)).double()
-        self.main.absorb((h, aims) for h, _, aims in self._lifted(x, y))
+        audio, visual = self.standard.learn(features)
+        y = one_hot(targets, len(self.classes)).double()
+        streams = [self._streams(audio[rows], visual[rows]) for rows in batches(len(y), BLOCK)]
+        self.main.absorb((_rectified(part), aims) for part, aims in zip(streams, y.split(BLOCK), strict=True))
         self.weight = self._ridge(self.main)
-        present = y.any(0)
+        left = y - torch.cat([_rectified(part) @ self.weight for part in streams])
+        left *= y.any(0)
         for i, root in enumerate((self.audio, self.visual)):
-            root.absorb((alone[i], (aims - h @ self.weight) * present) for h, alone, aims in self._lifted(x, y))
+            root.absorb((part[i].tanh(), aims) for part, aims in zip(streams, left.split(BLOCK), strict=True))
         self.audio_weight, self.visual_weight = self._ridge(self.audio), self._ridge(self.visual)
 
     def _ridge(self, root: Root) -> Tensor:
-        energy = root.energy.sum() / root.count
+        energy = root.energy / root.count
         return root.ridge(self.settings.penalty * (energy if energy > 0 else 1.0))
 
-    def _lifted(self, x: tuple[Tensor, Tensor], y: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor], Tensor]]:
-        """What `_lift` says and y, a batch at a time."""
-        for rows in batches(len(y), READ):
-            yield *self._lift(x[0][rows], x[1][rows]), y[rows]
-
-    def _lift(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """h (clips, 3 features), and the streams of sound and of picture alone, each (clips, features)."""
-        a, v, joint = (
-            x @ projection(int(self.seed) + i, x.shape[1], self.settings.features) / x.shape[1] ** 0.5
-            for i, x in enumerate((audio, visual, torch.cat([audio, visual], 1)))
-        )
-        return torch.cat([a, v, joint], 1).relu_(), (a.tanh(), v.tanh())
+    def _streams(self, audio: Tensor, visual: Tensor) -> list[Tensor]:
+        """Projections of the sound, of the picture and of both: each (clips, features)."""
+        joint = torch.cat([audio, visual], 1)
+        return [
+            (x @ projection(int(self.seed) + i, x.shape[1], self.settings.features)).div_(x.shape[1] ** 0.5)
+            for i, x in enumerate((audio, visual, joint))
+        ]
 
     def _scores(self, features: Features) -> Tensor:
-        main, (audio, visual) = self._lift(*self.standard(features))
-        alone = audio @ self.audio_weight + visual @ self.visual_weight
-        return main @ self.weight + self.settings.compensation / 2 * alone
+        streams = self._streams(*self.standard(features))
+        alone = streams[0].tanh() @ self.audio_weight + streams[1].tanh() @ self.visual_weight
+        return _rectified(streams) @ self.weight + self.settings.compensation / 2 * alone
+
+
+def _rectified(streams: list[Tensor]) -> Tensor:
+    """(clips, 3 features) h of the main stream."""
+    return torch.cat(streams, 1).relu_()

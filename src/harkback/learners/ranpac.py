@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from harkback.errors import HarkbackError
-from harkback.features import READ, FeatureRows, Features
-from harkback.gram import Root
+from harkback.features import FeatureRows, Features
+from harkback.gram import Root, products, rounding
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
 from harkback.state import State
+from harkback.triangle import add_products
 
+LIFTED = 512  #: clips lifted at a time
 PENALTIES = tuple(10.0**power for power in range(-8, 9))
 
 
@@ -35,8 +37,8 @@ class RanPAC(Learner[RanPACSettings]):
     before if there are not enough clips to try). Given lambda and the first session, which fixes the standardisation of
     x, the solution is exact and blind to the order.
 
-    Deviation: x is standardised (the paper's is one network's output). G is kept as its square root (`Root`), so n
-    clips need n x M numbers and never M x M; R is made anew from its seed.
+    Deviation: x is standardised (the paper's is one network's output). G is kept as rows with that Gram matrix (`Root`)
+    while there are fewer clips than features, so n clips need n x M numbers; R is made anew from its seed.
     """
 
     Settings = RanPACSettings
@@ -55,36 +57,71 @@ class RanPAC(Learner[RanPACSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         x, y = torch.cat(self.standard.learn(features), 1), one_hot(targets, len(self.classes)).double()
-        order = torch.randperm(len(x), generator=self.generator)
-        cut = int(0.8 * len(x))
-        if self.settings.penalty is None and cut:
-            self.penalty = self._choose(x[order], y[order], cut)
-        self.root.absorb(self._lifted(x, y))
         if self.ledger is not None:
             self.ledger.clips(targets, x)
+        self.root.absorb(self._chosen_by(x, y))
+        del x  # What follows takes most memory.
         self.weight = self.root.ridge(self.penalty)
+
+    def _chosen_by(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """h (clips, features) and y, some clips at a time, after they have chosen the penalty."""
+        order = torch.randperm(len(x), generator=self.generator)
+        cut, most = int(0.8 * len(x)), self.settings.features
+        if self.settings.penalty is not None or not cut:
+            return self._lifted(x, y)
+        known, asked = (self._lifted(x[rows], y[rows]) for rows in (order[:cut], order[cut:]))
+        if cut > most:
+            self.penalty = _best(*_by_features(known, asked))
+            return self._lifted(x, y)
+        held = list(known), list(asked)
+        self.penalty = _best(*_by_clips(*held))
+        if len(self.root.rows) + len(x) > most:  # Rows and sums will be held at one time: that is enough.
+            return self._lifted(x, y)
+        return (some.pop(0) for some in held for _ in range(len(some)))
 
     def subtract(self, target: int, entry: State) -> None:
         """The penalty, which clips of the last session chose, stays."""
         self.root.remove(self._lift(entry["x"]), target)
         self.weight = self.root.ridge(self.penalty)
 
-    def _choose(self, x: Tensor, y: Tensor, cut: int) -> Tensor:
-        """The penalty of the solution on the first ``cut`` clips that has the least squared error on the others."""
-        root = Root()
-        root.absorb(self._lifted(x[:cut], y[:cut]))
-        weights = [root.ridge(penalty) for penalty in PENALTIES]
-        errors = torch.zeros(len(PENALTIES), dtype=torch.float64)
-        for h, aims in self._lifted(x[cut:], y[cut:]):
-            errors += torch.stack([(h @ weight - aims).square().sum() for weight in weights])
-        return torch.tensor(PENALTIES, dtype=torch.float64)[errors.argmin()]
-
     def _lifted(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """h (clips, features) and y, a batch at a time."""
-        return ((self._lift(part), aims) for part, aims in zip(x.split(READ), y.split(READ), strict=True))
+        """h (clips, features) and y, some clips at a time."""
+        return ((self._lift(part), aims) for part, aims in zip(x.split(LIFTED), y.split(LIFTED), strict=True))
 
     def _lift(self, x: Tensor) -> Tensor:
         return (x @ projection(int(self.seed), x.shape[1], self.settings.features)).relu_()
 
     def _scores(self, features: Features) -> Tensor:
         return self._lift(torch.cat(self.standard(features), 1)) @ self.weight
+
+
+def _by_clips(known: list[tuple[Tensor, Tensor]], asked: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """What `_best` wants, if there are more features than known clips: products of clips with clips."""
+    rows = [h for h, _ in known]
+    between = torch.cat([torch.cat([h @ other.T for other in rows], 1) for h, _ in asked])
+    return products(rows), torch.cat([y for _, y in known]), between, torch.cat([y for _, y in asked])
+
+
+def _by_features(known: Iterable[tuple[Tensor, Tensor]], asked: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """The same if there are more clips: products of features with features."""
+    between, aims = (torch.cat(part) for part in zip(*asked, strict=True))
+    gram = between.new_zeros(between.shape[1], between.shape[1])
+    told = between.new_zeros(between.shape[1], aims.shape[1])
+    for h, y in known:
+        add_products(gram, h)
+        told.addmm_(h.T, y)
+    return gram, told, between, aims
+
+
+def _best(matrix: Tensor, told: Tensor, between: Tensor, aims: Tensor) -> Tensor:
+    """() the penalty for which ``between`` (matrix + penalty I)^-1 ``told`` has the least squared error from ``aims``.
+
+    matrix: (n, n), of which the lower triangle is read; told: (n, classes); between: (clips, n).
+    """
+    energy, turn = torch.linalg.eigh(matrix)
+    more = energy > rounding(energy)
+    energy, turn = energy[more], turn[:, more]
+    between, told = between @ turn, turn.T @ told
+    tries = (between @ (told / (energy + penalty)[:, None]) for penalty in PENALTIES)
+    errors = torch.stack([(said - aims).square().sum() for said in tries])
+    return torch.tensor(PENALTIES, dtype=torch.float64)[errors.argmin()]

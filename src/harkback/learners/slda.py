@@ -11,7 +11,7 @@ from torch import Tensor
 from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
-from harkback.moments import Moments
+from harkback.moments import Moments, factorised, solved
 from harkback.pooling import pooled, pooled_batches
 from harkback.state import State
 
@@ -54,10 +54,10 @@ class SLDA(Learner[SLDASettings]):
     def _solve(self) -> None:
         share, moments = self.settings.shrinkage, self.moments
         mean, scale = moments.mean, moments.scale
-        covariance = scale[:, None] * moments.within * scale * ((1 - share) / moments.total)
+        covariance = moments.within.mul_(scale).mul_(scale[:, None] * ((1 - share) / moments.total))
         covariance.diagonal().add_(share)
         means = ((moments.means - mean) * scale).T  # (columns, classes) of standardised vectors
-        weight = torch.cholesky_solve(means, torch.linalg.cholesky(covariance))
+        weight = solved(factorised(covariance), means)
         self.weight = scale[:, None] * weight
         self.bias = -(means * weight).sum(0) / 2 - mean @ self.weight
 
