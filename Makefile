@@ -20,6 +20,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Speed, memory and scaling beside the last record; `python -m benchmarks --record` makes another (benchmarks/README.md).
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 

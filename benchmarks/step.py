@@ -2,8 +2,8 @@
 
 256 new clips and 128 exemplars, as AV-CIL trains. Both begin with the batch in memory (the plain one as float32, ours
 in the half precision that it is kept in); what reading a batch from the store costs is measured beside. Each is
-measured in a process of its own, in turns, so that memory is that of one alone. The roofline is that of our step: the bytes of the
-tokens, read once, and the matrix products that PyTorch counts in it.
+measured in a process of its own, in turns, so that memory is that of one alone. The roofline is that of our step: the
+bytes of the tokens, read once, and the matrix products that PyTorch counts in it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmarks.machine import Work, peak_memory, rates
-from benchmarks.plain_avcil import PlainStep, Shape
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import Work, peak_memory, rates
+from benchmarks.plain_avcil import PlainStep, Shape
 from harkback.buffer import Buffer
 from harkback.encoders import open_encoder
 from harkback.features import Features, Joined, Rows, TokenShape

@@ -76,7 +76,9 @@ class FirstStandard(Kept):
     def learn(self, rows: FeatureRows) -> tuple[Tensor, Tensor]:
         """The vectors of a session's clips, as when called; each clip is read once."""
         count, shape = len(rows), rows.shape
-        audio, visual = (torch.empty(count, 3 * dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim))
+        audio, visual = (
+            torch.empty(count, 3 * dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim)
+        )
         heard, seen = (torch.empty(count, dtype=torch.bool) for _ in range(2))
         for batch, clips in reading(rows):
             audio[batch], visual[batch] = summaries(clips)

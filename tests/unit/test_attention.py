@@ -39,9 +39,7 @@ def softmax(scores: list[float]) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-def by_definition(
-    module: GuidedAttention, at_frame: Tensor, whole: Tensor, visual: Tensor, how: Standard
-) -> Looked:
+def by_definition(module: GuidedAttention, at_frame: Tensor, whole: Tensor, visual: Tensor, how: Standard) -> Looked:
     clips, frames, patches, dim = visual.shape
     vectors = torch.zeros(clips, HEADS, dim, dtype=torch.float64)
     plain = ((visual - how.mean) / how.scale).mean((1, 2))

@@ -15,7 +15,7 @@ from harkback.block_ridge import BlockRidge, Normal
 from harkback.blocks import Block
 from harkback.buffer import reading
 from harkback.errors import HarkbackError
-from harkback.features import FeatureRows, Features
+from harkback.features import FeatureRows, Features, Rows
 from harkback.gaze import Foretelling, Patches, Tally, attended, shares
 from harkback.gram import by_class
 from harkback.learners.base import Learner
@@ -165,31 +165,23 @@ class Hark(Learner[HarkSettings]):
 
         Its patches are added to the sums.
         """
-        met, sounds, pictures, there = Tally(rows.shape.visual_dim), [], [], []
-        for batch, clips in reading(rows):
-            sounds.append(self.sound.of(clips.audio))
-            pictures.append(
-                self._pictures(clips, met) if self.ledger is None else self._by_class(clips, targets[batch])
-            )
-            there.append(torch.stack([clips.heard, clips.seen]))
-        self.patches.add(met.patches())
-        (heard, seen), sound, picture = torch.cat(there, 1), torch.cat(sounds), torch.cat(pictures)
+        bags = self.sound, self.picture
+        sound, picture = (torch.empty(len(rows), bag.columns, dtype=torch.float64) for bag in bags)
+        heard, seen = torch.empty(2, len(rows), dtype=torch.bool)
+        for target, mine in by_class(targets):  # With a ledger or without: the same sums, to the bit.
+            met = Tally(rows.shape.visual_dim)
+            for batch, clips in reading(Rows(rows, mine)):
+                here = mine[batch]
+                sound[here], picture[here] = self.sound.of(clips.audio), self._pictures(clips, met)
+                heard[here], seen[here] = clips.heard, clips.seen
+            added = met.patches()
+            self.patches.add(added)
+            if self.ledger is not None:
+                self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
         self.sound.fix(sound, heard)
         self.picture.fix(picture, seen)
         plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim], 0.0)
         return self.sound.vector(sound, heard), self.picture.vector(picture, seen), plain
-
-    def _by_class(self, clips: Features, targets: Tensor) -> Tensor:
-        """As `_pictures`, with the patches of each class in the ledger."""
-        assert self.ledger is not None
-        raw = torch.empty(len(clips), self.picture.columns, dtype=torch.float64)
-        for target, mine in by_class(targets):
-            met = Tally(clips.shape.visual_dim)
-            raw[mine] = self._pictures(clips[mine], met)
-            added = met.patches()
-            self.patches.add(added)
-            self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
-        return raw
 
     def _pictures(self, clips: Features, met: Tally) -> Tensor:
         """(clips, columns) raw bags of patches, which are tallied."""
