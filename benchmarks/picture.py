@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harkback.figures import COLOURS, MARKERS
 
@@ -62,5 +62,6 @@ def _panel(axes: Axes, lines: Mapping[str, Mapping[str, float]]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(list(size), [str(x) for x in size])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -9,6 +9,7 @@ bytes of the tokens, read once, and the matrix products that PyTorch counts in i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ CLASSES = 8  #: of a session
 SHAPES = {"8x16x768": TokenShape(1, 768, 8, 16, 768), "8x196x768": TokenShape(1, 768, 8, 196, 768)}
 PART = {"8x16x768": 1, "8x196x768": 8}  #: the plain step is measured on one clip of so many: all need over 20 GB
 STEPS = 6  #: a turn
-TURNS = 3
+TURNS = 2
 
 
 def measure() -> dict[str, Any]:
@@ -69,7 +70,8 @@ def measure() -> dict[str, Any]:
 
 def _child(what: str, shape: str) -> dict[str, Any]:
     argv = [sys.executable, "-m", "benchmarks.step", what, shape]
-    told = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # Of both: what threads cost each other is not the step's.
+    told = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=alone).stdout
     found: dict[str, Any] = json.loads(told.splitlines()[-1])
     return found
 
