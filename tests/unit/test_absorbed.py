@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -116,3 +117,31 @@ def test_sharp_scores_do_not_overflow() -> None:
     sharp = attend(given.where.detach() * 1e4, given.when.detach() * 1e4, *given[2:])
     assert all(part.isfinite().all() for part in sharp)
     assert float(sharp.spatial.amax(3).min()) > 0.999
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("clips", [2, 3, 7])
+def test_cores_that_share_the_clips_do_as_one_does(clips: int) -> None:
+    given = asked((clips, 3, 2, 4, 6), once=True)
+    found = torch.autograd.grad(attend(*given).vectors.square().sum(), (given.where, given.when))
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(1)
+    alone = torch.autograd.grad(attend(*given).vectors.square().sum(), (given.where, given.when))
+    for one, other in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_fails_on_one_core_fails() -> None:
+    where, when, tokens, mean, scale = asked((6, 3, 2, 4, 6), once=True)
+    with pytest.raises(RuntimeError):
+        attend(where, when, tokens, mean, scale[:-1])
+    assert torch.get_num_threads() == 3
