@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import PICTURE, TITLES, report
-
 from harkback.files import write_json
 
 #: ``machine``; ``parts``: when each was measured and how long it took; then the parts' figures, by name, and
