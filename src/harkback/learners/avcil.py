@@ -11,6 +11,7 @@ from torch.nn.functional import kl_div
 
 from harkback.channel_teacher import Projection, Teacher
 from harkback.channels import ChannelLook, spatial_distillation
+from harkback.device import carried
 from harkback.distill import class_contrast, instance_contrast, logit_distillation, separated_cross_entropy
 from harkback.errors import HarkbackError
 from harkback.features import READ, FeatureRows, Features, Joined, batches
@@ -95,7 +96,8 @@ class AVCIL(Learner[AVCILSettings]):
             queries.append(looked.look.query)
             temporals.append(looked.temporal)
         how = Projection(*(part.clone() for part in looked.look.how))
-        return Teacher(torch.cat(queries), torch.cat(temporals), how, exemplars.visual)
+        tokens = carried(exemplars, self.network.device).visual
+        return Teacher(torch.cat(queries), torch.cat(temporals), how, tokens)
 
     def _held(self, looked: ChannelLook, rows: Tensor, teacher: Teacher, exemplars: Tensor) -> Tensor:
         """Attention distillation: KL from the teacher's maps, per exemplar.
