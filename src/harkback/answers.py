@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,12 @@ from tqdm import tqdm
 
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
-from harkback.extract import BATCH
 from harkback.features import Features
 from harkback.learners.base import Learner
 from harkback.ledger import strangeness
-from harkback.media import Media, MediaError
+from harkback.media import MediaError
 from harkback.names import TAKEN
-from harkback.windows import Window, decoded, length_of, windows
+from harkback.windows import Window, decoded, encoded, length_of, windows
 
 if TYPE_CHECKING:
     from harkback.unknown import Calibration
@@ -76,48 +74,43 @@ def ask(
     length = length_of(path)
     spans = [(0.0, length)] if window is None else windows(length, window)
     bound = calibration.threshold(false_alarm)
-    # Without a device nothing is gained by holding several windows, whose pictures may be large.
-    at_once = 1 if encoder.in_workers else BATCH
-    found = zip(spans, decoded(path, spans, encoder), strict=True)
     answers: list[Answer] = []
     failure: MediaError | None = None
     with tqdm(total=len(spans), desc="asking", unit="window", leave=False, delay=1, disable=len(spans) == 1) as bar:
-        while chunk := list(islice(found, at_once)):
-            good = {span: clip for span, clip in chunk if isinstance(clip, Media)}
-            told: dict[Window, Answer] = {}
-            if good:
-                features = encoder.encode(list(good.values()))
-                told = _told(str(path), list(good), features, learner, calibration, bound)
-            for span, clip in chunk:
-                if isinstance(clip, MediaError):
-                    failure = failure or clip
-                    told[span] = Answer(str(path), *span, None, "", 0.0, (), False, False)
-                answers.append(told[span])
-            bar.update(len(chunk))
+        for span, found in encoded(zip(spans, decoded(path, spans, encoder), strict=True), encoder):
+            if isinstance(found, MediaError):
+                failure = failure or found
+                answers.append(nothing(str(path), span))
+            else:
+                answers.append(told(str(path), span, found, learner, calibration, bound))
+            bar.update()
     if failure is not None and not any(answer.ranking for answer in answers):
         raise failure
     return answers
 
 
-def _told(
+def nothing(file: str, span: Window) -> Answer:
+    """About a window in which nothing could be decoded."""
+    return Answer(file, *span, None, "", 0.0, (), False, False)
+
+
+def told(
     file: str,
-    spans: Sequence[Window],
+    span: Window,
     features: Features,
     learner: Learner[Any],
     calibration: Calibration,
     bound: float | None,
-) -> dict[Window, Answer]:
-    """features row ``i`` is window ``spans[i]``; bound: the evidence below which a window is unknown, if any is."""
+) -> Answer:
+    """features: one row, the window ``span``; bound: the evidence below which it is unknown, if any is."""
     scores = learner.scores(features)
-    evidence = calibration.evidence_of(scores, strangeness(learner, features)).tolist()
-    told = {}
-    for i, shares in enumerate(calibration.probabilities(scores).tolist()):
-        ranking = _ranked(zip(learner.classes, shares, strict=True))
-        likeliest, confidence = ranking[0]
-        label = likeliest if bound is None or evidence[i] >= bound else None
-        there = bool(features.heard[i]), bool(features.seen[i])
-        told[spans[i]] = Answer(file, *spans[i], label, likeliest, confidence, ranking, *there)
-    return told
+    (evidence,) = calibration.evidence_of(scores, strangeness(learner, features)).tolist()
+    (shares,) = calibration.probabilities(scores).tolist()
+    ranking = _ranked(zip(learner.classes, shares, strict=True))
+    likeliest, confidence = ranking[0]
+    label = likeliest if bound is None or evidence >= bound else None
+    there = bool(features.heard[0]), bool(features.seen[0])
+    return Answer(file, *span, label, likeliest, confidence, ranking, *there)
 
 
 def _ranked(shares: Iterator[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

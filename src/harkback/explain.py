@@ -10,11 +10,10 @@ from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from harkback import stills
 from harkback.answers import Answer
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError, one_line
@@ -22,7 +21,7 @@ from harkback.features import Features
 from harkback.files import read_json, whole, write_json
 from harkback.formats import percent
 from harkback.learners.base import Learner, Looks
-from harkback.media import MediaError, Picture, read
+from harkback.media import MediaError
 from harkback.transcript import as_json, clock, remark
 from harkback.windows import Window, decoded
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN = 8  #: frames in a picture, at most
-SIDE = 240  #: pixels of the longer side of a shown frame
 NOISE = 1e-6  #: of the largest score: a smaller effect is rounding
 EVEN = 1.01  #: hottest patch over the mean patch, up to which the look goes everywhere alike
 LONGEST = 80  #: bytes that the name of a class, or of the file, may have in a picture's name
@@ -137,8 +135,10 @@ def _explained(
 
             frames = features.shape.frames
             chosen = torch.linspace(0, frames - 1, min(frames, SHOWN)).round().long()
-            pictures = _frames(path, span, frames)[chosen]
-            heat, note = _look(learner, features)
+            shown = stills.frames(path, span, frames)
+            assert shown is not None  # else it was not seen
+            pictures = shown[chosen]
+            heat, note = look(learner, features)
             if heat is not None:
                 facts["focus"] = round(focus(heat), 4)
                 heat = heat[chosen].unflatten(1, (isqrt(heat.shape[1]), -1))
@@ -153,8 +153,8 @@ def _features(path: Path, span: Window, encoder: Encoder) -> Features:
     return encoder.encode([media])
 
 
-def _look(learner: Learner[Any], features: Features) -> tuple[Tensor | None, str]:
-    """(frames, patches) of one clip, or why it cannot be drawn."""
+def look(learner: Learner[Any], features: Features) -> tuple[Tensor | None, str]:
+    """Where it looked in the one clip of ``features``: (frames, patches), or None and why that cannot be drawn."""
     if not isinstance(learner, Looks):
         return None, "this learner does not say where it looks"
     heat = learner.heat(features)[0]
@@ -163,23 +163,6 @@ def _look(learner: Learner[Any], features: Features) -> tuple[Tensor | None, str
     if heat.max() <= EVEN * heat.mean():
         return None, "it looked everywhere alike"
     return heat, ""
-
-
-def _frames(path: Path, span: Window, count: int) -> Tensor:
-    """(count, height, width, 3) uint8, the longer side SIDE."""
-    frames = read(path, frames=count, sample_rate=16_000, start=span[0], end=span[1], picture=_fitted).frames
-    assert frames is not None  # else it was not seen
-    return frames
-
-
-def _fitted(picture: Picture) -> Picture:
-    height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
-    size = max(1, round(scale * height)), max(1, round(scale * width))
-    rows = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
-    small = interpolate(rows, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-    fitted: Picture = small.round().to(torch.uint8).numpy()
-    return fitted
 
 
 # ---- words and names ------------------------------------------------------------------------------------------------

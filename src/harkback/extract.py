@@ -6,25 +6,26 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from harkback.clips import Clip, Skip
-from harkback.encoders import Encoder
+from harkback.confined import Broken, Confined, Limits, Say
+from harkback.encoders import BATCH, Encoder, bare
 from harkback.features import FeatureRows, Features, join, none_of
-from harkback.media import Media, MediaError, Picture, read
+from harkback.media import Media, MediaError, read
+from harkback.parcels import Parcel, packed, unpacked
 from harkback.store import FeatureStore
+from harkback.windows import check_length, length_of
 from harkback.workers import cores, team
 
 SHARD = 64  #: clips a shard, and so the most that a kill can lose
-BATCH = 8  #: clips that an encoder with a device is given at once
 AHEAD = 4  #: clips a worker may be ahead of the writing
 PRELOAD = ("harkback.extract", "harkback.encoders.signal", "harkback.pictures")  #: loaded once for all workers
 
@@ -49,23 +50,37 @@ class Failed:
     lasting: bool  #: lies in the clip, so that trying again is of no use until its content changes
 
 
-# Between processes go NumPy arrays: tensors would travel as file descriptors, of which there are only so many.
-Parcel = tuple[Any, ...]
 Outcome = Parcel | Failed
+Work = Callable[[Clip], Outcome]
 
 
-def extract(clips: Sequence[Clip], encoder: Encoder, root: Path, *, workers: int | None = None) -> Extraction:
+def extract(
+    clips: Sequence[Clip],
+    encoder: Encoder,
+    root: Path,
+    *,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    tell: Callable[[Clip], None] = lambda _: None,
+) -> Extraction:
     """Encode what the store does not have yet, and return the rows of all clips that could be read.
 
     workers: processes that decode (and encode, where the encoder needs no device); None: one a core; 0: this process.
-    Stopped at any moment, it keeps all full shards, and on Ctrl-C the begun one too.
+    limits: of each clip's reading, which then has a process of its own; for clips from strangers. tell: is told of each
+    clip that has been tried. Stopped at any moment, it keeps all full shards, and on Ctrl-C the begun one too.
     """
     began = perf_counter()
     store = FeatureStore.open(root, encoder.spec)
     keys, unreadable = _keys(clips, store)
     todo = {key: clip for clip, key in keys if key not in store.places and key not in store.failures}
     with tqdm(total=len(todo), desc="encoding", unit="clip", leave=False, disable=not todo) as bar:
-        passing = _fill(store, todo, encoder, cores() if workers is None else workers, bar)
+        outcomes = _encoded(todo, encoder, cores() if workers is None else workers, limits)
+
+        def kept(key: str) -> None:
+            bar.update()
+            tell(todo[key])
+
+        passing = _fill(store, outcomes, kept)
     good = [(clip, key) for clip, key in keys if key in store.places]
     why = {**store.failures, **passing}
     bad = [Skip(clip.id, clip.path, why[key]) for clip, key in keys if key in why]
@@ -91,7 +106,9 @@ def _keys(clips: Sequence[Clip], store: FeatureStore) -> tuple[list[tuple[Clip, 
     return [f for f in found if not isinstance(f, Skip)], [f for f in found if isinstance(f, Skip)]
 
 
-def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers: int, bar: tqdm[Any]) -> dict[str, str]:
+def _fill(
+    store: FeatureStore, outcomes: Iterator[tuple[str, Features | Failed]], kept: Callable[[str], None]
+) -> dict[str, str]:
     """Write shards as they fill; returns the failures that are not the clip's own and will be tried again."""
     parts: list[Features] = []
     failures: dict[str, str] = {}
@@ -108,14 +125,14 @@ def _fill(store: FeatureStore, todo: dict[str, Clip], encoder: Encoder, workers:
 
     with ThreadPoolExecutor(1) as writer:
         try:
-            for key, outcome in _encoded(todo, encoder, workers):
+            for key, outcome in outcomes:
                 if isinstance(outcome, Failed):
                     (failures if outcome.lasting else passing)[key] = outcome.reason
                 else:
                     parts.append(replace(outcome, ids=(key,)))
                 if len(parts) + len(failures) >= SHARD:
                     flush(writer)
-                bar.update()  # Last: what the bar has counted is kept, even if Ctrl-C comes now.
+                kept(key)  # Last: what was counted is kept, even if Ctrl-C comes now.
         finally:
             flush(writer)
             writes.popleft().result()
@@ -126,13 +143,12 @@ def _write(store: FeatureStore, parts: Sequence[Features], failures: dict[str, s
     store.add(join(parts) if parts else none_of(store.spec.shape), failures)
 
 
-def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[tuple[str, Features | Failed]]:
+def _encoded(
+    todo: dict[str, Clip], encoder: Encoder, workers: int, limits: Limits | None
+) -> Iterator[tuple[str, Features | Failed]]:
     """Each clip's features, or why there are none, in the order of ``todo`` whatever the number of workers."""
-    spec = encoder.spec
-    read_one = _Reading(
-        spec.frames, spec.per_second, spec.sample_rate, encoder.picture, encoder if encoder.in_workers else None
-    )
-    outcomes = zip(todo, _in_order(read_one, list(todo.values()), workers), strict=True)
+    reading = Reading(bare(encoder), None if limits is None else limits.length)
+    outcomes = zip(todo, _in_order(reading, list(todo.values()), workers, limits), strict=True)
     if encoder.in_workers:
         for key, outcome in outcomes:
             yield key, outcome if isinstance(outcome, Failed) else _features(outcome)
@@ -140,20 +156,17 @@ def _encoded(todo: dict[str, Clip], encoder: Encoder, workers: int) -> Iterator[
     while chunk := list(islice(outcomes, BATCH)):
         media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, Failed)]
         rows = iter(torch.arange(len(media)).split(1))
-        features = encoder.encode(media) if media else none_of(spec.shape)
+        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
         for key, outcome in chunk:
             yield key, outcome if isinstance(outcome, Failed) else features[next(rows)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """The work of one clip: decode, and encode too where that needs no device. Runs in a worker."""
 
-    frames: int
-    per_second: float
-    sample_rate: int
-    picture: Callable[[Picture], Picture] | None
-    encoder: Encoder | None
+    encoder: Encoder
+    longest: float | None = None  #: seconds that a file may last
 
     def __call__(self, clip: Clip) -> Outcome:
         try:
@@ -164,35 +177,39 @@ class _Reading:
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
     def _parcel(self, clip: Clip) -> Parcel:
+        spec = self.encoder.spec
+        if self.longest is not None:
+            check_length(clip.path, length_of(clip.path), self.longest)
         media = read(
             clip.path,
-            frames=self.frames,
-            per_second=self.per_second,
-            sample_rate=self.sample_rate,
+            frames=spec.frames,
+            per_second=spec.per_second,
+            sample_rate=spec.sample_rate,
             start=clip.start,
             end=clip.end,
-            picture=self.picture,
+            picture=self.encoder.picture,
         )
-        if self.encoder is None:
-            sound, picture = (None if x is None else x.numpy() for x in (media.waveform, media.frames))
-            return sound, media.sample_rate, picture, media.times.numpy(), media.duration
-        f = self.encoder.encode([media])
-        return f.ids, f.audio.numpy(), f.visual.numpy(), f.heard.numpy(), f.seen.numpy()
+        return packed(self.encoder.encode([media]) if self.encoder.in_workers else media)
 
 
 def _media(parcel: Parcel) -> Media:
-    sound, rate, picture, times, duration = parcel
-    waveform, frames = (None if x is None else torch.from_numpy(x) for x in (sound, picture))
-    return Media(waveform, rate, frames, torch.from_numpy(times), duration)
+    media = unpacked(parcel)
+    assert isinstance(media, Media)
+    return media
 
 
 def _features(parcel: Parcel) -> Features:
-    ids, *arrays = parcel
-    return Features(ids, *(torch.from_numpy(np.asarray(array)) for array in arrays))
+    features = unpacked(parcel)
+    assert isinstance(features, Features)
+    return features
 
 
-def _in_order(work: Callable[[Clip], Outcome], clips: Sequence[Clip], workers: int) -> Iterator[Outcome]:
+def _in_order(work: Work, clips: Sequence[Clip], workers: int, limits: Limits | None = None) -> Iterator[Outcome]:
     """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone."""
+    if limits is not None:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            yield from _ahead(partial(_within, work, limits), clips, pool, max(1, workers))
+        return
     if workers == 0:
         yield from map(work, clips)
         return
@@ -218,7 +235,37 @@ def _in_order(work: Callable[[Clip], Outcome], clips: Sequence[Clip], workers: i
             yield _alone(work, waiting.popleft())
 
 
-def _alone(work: Callable[[Clip], Outcome], clip: Clip) -> Outcome:
+def _ahead(work: Work, clips: Sequence[Clip], pool: ThreadPoolExecutor, workers: int) -> Iterator[Outcome]:
+    """As ``pool.map``, but no more than a few clips ahead of whoever takes the outcomes."""
+    running: deque[Future[Outcome]] = deque()
+    try:
+        for clip in clips:
+            if len(running) >= AHEAD * workers:
+                yield running.popleft().result()
+            running.append(pool.submit(work, clip))
+        while running:
+            yield running.popleft().result()
+    finally:
+        for each in running:
+            each.cancel()
+
+
+def _within(work: Work, limits: Limits, clip: Clip) -> Outcome:
+    """``work`` of a clip in a process of its own."""
+    try:
+        with Confined(_said, work, clip, limits=limits) as running:
+            (facts, arrays), *_ = running
+    except Broken as error:
+        return Failed(f"{error.what}; {error.mend}", lasting=False)
+    return Failed(**facts["failed"]) if "failed" in facts else (facts, arrays)
+
+
+def _said(say: Say, work: Work, clip: Clip) -> None:
+    outcome = work(clip)
+    say(({"failed": asdict(outcome)}, {}) if isinstance(outcome, Failed) else outcome)
+
+
+def _alone(work: Work, clip: Clip) -> Outcome:
     with team(1, PRELOAD) as pool:
         try:
             return pool.submit(work, clip).result()

@@ -209,7 +209,7 @@ def _side_by_side(
     todo: Sequence[Course], courses: Sequence[Course], material: Material, workers: int, bar: tqdm[Any]
 ) -> None:
     threads, needed = max(1, cores() // workers), min(workers, len(todo))
-    with team(needed, ["harkback.harness"], threads=threads, begin=_bring, given=material) as pool:
+    with team(needed, ["harkback.harness"], threads=threads, then=_bring, given=material) as pool:
         waiting = {pool.submit(_take_one, course) for course in todo}
         while waiting:
             # Not `concurrent.futures.wait`: a Ctrl-C while it takes the futures' locks would leave them taken.

@@ -27,12 +27,16 @@ MEASURED = 50  #: clips whose length is looked up, to know how long such clips a
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Clips to learn; row ``i`` of the features is of class ``labels[i]``, and its id the hash of its content."""
+    """Clips to learn; row ``i`` of the features is ``clips[i]``, and its id the hash of its content."""
 
     features: FeatureRows
-    labels: tuple[str, ...]
+    clips: tuple[Clip, ...]
     skips: tuple[Skip, ...]
     window: float  #: seconds that such a clip lasts, typically
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(str(clip.label) for clip in self.clips)
 
 
 def clips_of(source: str, only: Sequence[str], known: Sequence[str]) -> tuple[list[Clip], tuple[Skip, ...]]:
@@ -85,7 +89,7 @@ def prepared(
     stored = done.features
     assert isinstance(stored, Stored)
     features = Rows(replace(stored, ids=done.keys), torch.tensor(rows, dtype=torch.long))
-    return Lesson(features, tuple(str(done.clips[row].label) for row in rows), tuple(skips), _typical(done.clips))
+    return Lesson(features, tuple(done.clips[row] for row in rows), tuple(skips), _typical(done.clips))
 
 
 def _typical(clips: Sequence[Clip]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from harkback import examples
 from harkback.answers import Answer, ask, merged
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
@@ -33,7 +34,19 @@ class Model:
         self._encoder: Encoder | None = None
         self._refresh()
 
+    def refresh(self) -> bool:
+        """Look whether another process has changed the folder since; if so, be what it holds now, and return True."""
+        state = self._vault.state()
+        if state == self._seen and state is not None:
+            return False
+        before = self.facts["encoder_key"]
+        self._refresh()
+        if self.facts["encoder_key"] != before:  # Another model has come in its place.
+            self._encoder = None
+        return True
+
     def _refresh(self) -> None:
+        self._seen = self._vault.state()
         self.facts, self.pupil = self._vault.read(
             lambda version: (version.facts, restored(version, whole=False))
         )  #: model.json, and the model in memory, without the clips that are retained
@@ -107,6 +120,7 @@ class Model:
             touched = [file for file, entries in ledger.items() if entries.has(name)]
             how = forget(pupil, name, ledger)
             pupil.version += 1
+            examples.sweep(self.path, pupil.learnt())  # First: a picture less does no harm, one that stays does.
             kept = []
             for each in former:
                 if name in each.classes:
@@ -151,6 +165,14 @@ class Model:
         facts, (scores, truth, strange) = self._exam()
         return portrait(facts, scores, truth, Path(out), strange=strange)
 
+    def sections(self) -> str:
+        """The same as the sections of another page, which has the style sheets of ours (extra "report")."""
+        from harkback.portrait import sitter
+        from harkback.portrait_page import render
+
+        facts, (scores, truth, strange) = self._exam()
+        return render(sitter(facts, scores, truth, strange), alone=False)
+
 
 def undo(path: str | Path, tell: Tell = silent) -> None:
     """Step a model back to the version before, byte for byte, even if its present one is damaged.
@@ -162,3 +184,5 @@ def undo(path: str | Path, tell: Tell = silent) -> None:
         raise HarkbackError("is no model", where=path, mend="check the path")
     with vault.changing(tell):
         vault.undo()
+        facts = vault.read(lambda version: version.facts)
+        examples.sweep(vault.path, {key for keys in examples.learnt(facts).values() for key in keys})

@@ -1,4 +1,4 @@
-"""Decoded pictures -> the pixels a vision tower was trained on, bit for bit."""
+"""Decoded pictures -> the pixels a vision tower was trained on, bit for bit, and those that people are shown."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ class Squeeze:
     def all(self, pictures: Tensor) -> Tensor:
         """(n, height, width, 3) uint8 -> (n, side, side, 3) uint8; squares of that size pass unchanged."""
         return resized(pictures.permute(0, 3, 1, 2), self.side, self.mode).permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A picture in its own proportions, as large as fits; for people to look at."""
+
+    side: int  #: pixels of the longer side
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) -> (height, width, 3)."""
+        height, width = picture.shape[:2]
+        scale = self.side / max(height, width)
+        size = max(1, round(scale * height)), max(1, round(scale * width))
+        rows = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+        small = interpolate(rows, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        fitted: NDArray[np.uint8] = small.round().to(torch.uint8).numpy()
+        return fitted
 
 
 def resized(pictures: Tensor, side: int, mode: Literal["bicubic", "bilinear"]) -> Tensor:

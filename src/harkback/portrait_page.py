@@ -23,9 +23,9 @@ HEIGHT = 2.9  #: inches of a panel
 ROOM = 0.2  #: share of the histogram's width that a word needs
 
 
-def render(of: Sitter) -> str:
-    """The page."""
-    return template("portrait.html").render(
+def render(of: Sitter, *, alone: bool = True) -> str:
+    """The page; alone: with the frame of one, or else its sections for another page, which has our style sheets."""
+    return template("portrait.html" if alone else "portrait_body.html").render(
         of=of,
         facts=of.facts,
         verdict=verdict(of),

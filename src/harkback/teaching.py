@@ -9,11 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from harkback import examples
 from harkback.clips import Skip
 from harkback.encoders import Encoder, open_encoder
 from harkback.errors import HarkbackError
 from harkback.files import read_json, write_json
-from harkback.lesson import clips_of, prepared
+from harkback.lesson import Lesson, clips_of, prepared
 from harkback.pupil import Pupil, checked_rate
 from harkback.pupil_files import contents, ledger_file, restored, settings_from
 from harkback.registry import ENCODERS
@@ -68,6 +69,8 @@ def teach(
     dry_run: bool = False,
     store: str | Path | None = None,
     workers: int | None = 0,
+    encoder: Encoder | None = None,
+    pictures: bool = True,
     tell: Tell = silent,
 ) -> Taught:
     """Teach a model the clips of a folder; makes the model if there is none.
@@ -75,14 +78,15 @@ def teach(
     classes: only these, in this order; none: all. max_drop: by how many of the clips retained of old classes, as a
     share, right answers may become fewer; more is refused, unless ``force``. A single clip is never held against a
     session. dry_run: change nothing. store: a folder where features are kept; None: they are gone
-    when the session is learnt. workers: processes that decode; None: one a core; 0: this process. tell: is told what is
-    waited for. Raises `HarkbackError`; the model is then as it was.
+    when the session is learnt. workers: processes that decode; None: one a core; 0: this process. encoder: the model's,
+    if it is open already. pictures: keep some small ones of each class for people (`harkback.examples`). tell: is told
+    what is waited for. Raises `HarkbackError`; the model is then as it was.
     """
     vault, made = Vault(Path(path)), making or Making()
     vault.check_place()
     facts = vault.read(lambda version: version.facts) if vault.exists else None
     clips_of(str(clips), classes, facts["classes"] if facts else ())  # What cannot be is told before anything is made.
-    encoder = _encoder(facts, made, vault.path)
+    encoder = encoder or _encoder(facts, made, vault.path)
     with _somewhere(vault, store, encoder, dry_run, tell) as features:
         pupil = _pupil(vault, made, encoder)
         found, skips = clips_of(str(clips), classes, pupil.classes)
@@ -100,8 +104,25 @@ def teach(
             if (weights := _local(made)) is not None:
                 write_json(vault.path / WEIGHTS, str(weights.resolve()))
             vault.commit(contents(pupil, vault.name, ledger))
+            if pictures:
+                _keep_pictures(vault.path, facts, lesson, tell)
             vault.drop(FEATURES)
     return taught
+
+
+def _keep_pictures(folder: Path, facts: Mapping[str, Any] | None, lesson: Lesson, tell: Tell) -> None:
+    """facts: of the model before this session."""
+    try:
+        before = examples.learnt(facts) if facts else {}
+        examples.keep(folder, zip(lesson.features.ids, lesson.clips, strict=True), before)
+    except HarkbackError as error:  # The model is taught; that stands.
+        tell(f"pictures of the new clips could not be kept: {error}")
+
+
+def too_dear(record: Mapping[str, Any], max_drop: float) -> bool:
+    """Whether a session's record says that it costs more of the old classes than may be lost."""
+    cost = record.get("before") or {"asked": 0, "right": 0, "right_after": 0}
+    return bool(cost["right"] - cost["right_after"] > max(1, max_drop * cost["asked"]))
 
 
 @contextmanager
@@ -205,11 +226,8 @@ def _same_encoder(encoder: Encoder, facts: Mapping[str, Any], key: str) -> None:
 
 
 def _check_drop(record: Mapping[str, Any], max_drop: float, force: bool) -> None:
-    cost = record.get("before")
-    if force or not cost:
-        return
-    lost = cost["right"] - cost["right_after"]
-    if lost > max(1, max_drop * cost["asked"]):
+    if not force and too_dear(record, max_drop):
+        cost = record["before"]
         raise HarkbackError(
             f"of {cost['asked']} clips of the old classes, {cost['right']} were told rightly before this session and "
             f"{cost['right_after']} would be after it; --max-drop {max_drop:g} forbids that, so nothing was changed",

@@ -50,6 +50,11 @@ class Vault:
         """Even if nothing but versions before is left. Asked in this order, what is being moved in is not missed."""
         return any((folder / FACTS).exists() for folder in (self.path / ".now", self.path, *self._kept()))
 
+    @property
+    def keeps(self) -> bool:
+        """A version before this one, to step back to."""
+        return bool(self._kept())
+
     def check_place(self) -> None:
         """Raise `HarkbackError` if something else than a model is there."""
         if self.path.exists() and not self.exists and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
@@ -92,17 +97,17 @@ class Vault:
             what = "is no model" if self.path.exists() else "no such model"
             raise HarkbackError(what, where=self.path, mend="check the path, or make it: harkback teach MODEL CLIPS")
         for _ in range(TRIES):
-            before = self._state()
+            before = self.state()
             try:
                 return load(self._version(self.path, self._newest))
             except HarkbackError as error:
-                if not isinstance(error, Moved) and before is not None and before == self._state():
+                if not isinstance(error, Moved) and before is not None and before == self.state():
                     raise
                 sleep(PAUSE)  # It was being moved in while we read.
         return load(self._version(self.path, self._newest))
 
-    def _state(self) -> tuple[int, ...] | None:
-        """What tells one version from the next; None: one is just being moved in."""
+    def state(self) -> tuple[int, ...] | None:
+        """What tells one version from the next; (): there is none; None: one is just being moved in."""
         return None if (self.path / ".now").exists() else stamp(self.path / FACTS) or ()
 
     def _newest(self, name: str) -> Path:

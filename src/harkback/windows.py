@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
 
 from harkback._container import AGAIN, BROKEN, reason, survey
-from harkback.encoders import Encoder
+from harkback.encoders import BATCH, Encoder
 from harkback.errors import HarkbackError
+from harkback.features import Features, none_of
 from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
 
 SHORTEST = 0.1  #: seconds; below it there is no sound to speak of
@@ -29,6 +30,13 @@ def length_of(path: Path) -> float:
     except BROKEN as error:
         raise NotMedia(f"cannot be decoded ({reason(error)})", where=path, mend=AGAIN) from error
     return finish - begin
+
+
+def check_length(path: Path, length: float, longest: float | None) -> None:
+    """Raise `MediaError` if a file lasts longer than may be; None: it may last as long as it will."""
+    if longest is not None and length > longest:
+        what = f"lasts {length:.0f} s, and {longest:g} s are the most"
+        raise MediaError(what, where=path, mend="take a part of it")
 
 
 def windows(duration: float, length: float) -> list[Window]:
@@ -61,6 +69,20 @@ def decoded(path: Path, spans: Sequence[Window], encoder: Encoder) -> Iterator[M
             last += 1
         yield from _together(path, spans[first : last + 1], encoder)
         first = last + 1
+
+
+def encoded(
+    found: Iterable[tuple[Window, Media | Features | MediaError]], encoder: Encoder
+) -> Iterator[tuple[Window, Features | MediaError]]:
+    """Windows of `decoded`, each as the one row of some features; what is encoded already is passed on."""
+    rest = iter(found)
+    # Without a device nothing is gained by holding several windows, whose pictures may be large.
+    while chunk := list(islice(rest, 1 if encoder.in_workers else BATCH)):
+        media = [clip for _, clip in chunk if isinstance(clip, Media)]
+        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
+        rows = iter(torch.arange(len(media)).split(1))
+        for span, clip in chunk:
+            yield span, features[next(rows)] if isinstance(clip, Media) else clip
 
 
 def _alone(path: Path, span: Window, encoder: Encoder) -> Media | MediaError:

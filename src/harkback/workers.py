@@ -20,23 +20,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def context(preload: Sequence[str]) -> Any:
+    """How processes are started. preload: modules that are loaded once for all of them, where that can be done."""
+    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(list(preload))
+    return found
+
+
 @contextmanager
 def team(
-    count: int, preload: Sequence[str], *, threads: int = 1, begin: Callable[..., None] | None = None, given: Any = None
+    count: int, preload: Sequence[str], *, threads: int = 1, then: Callable[..., None] | None = None, given: Any = None
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes for the length of a ``with`` block. Left by an exception, what they do is broken off.
 
-    preload: modules that are loaded once for all of them; threads: of torch, in each; begin: called in each with
+    preload: modules that are loaded once for all of them; threads: of torch, in each; then: called in each with
     ``given``, before any work.
     """
-    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(preload))
-    else:
-        context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads, begin, given))
+    pool = ProcessPoolExecutor(count, mp_context=context(preload), initializer=_begin, initargs=(threads, then, given))
     try:
         yield pool
         pool.shutdown(wait=True)
@@ -47,14 +51,19 @@ def team(
         raise
 
 
-def _begin(threads: int, begin: Callable[..., None] | None, given: Any) -> None:
+def begin(threads: int) -> None:
+    """The first thing that a process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is not None:  # A worker whose parent was killed would wait for work for ever.
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-    if begin is not None:
-        begin(given)
+
+
+def _begin(threads: int, then: Callable[..., None] | None, given: Any) -> None:
+    begin(threads)
+    if then is not None:
+        then(given)
 
 
 def _die_with(parent: int) -> None:

@@ -45,9 +45,9 @@ def rover(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """The files that are the model, its versions aside."""
+    """The files that are the model, its versions and the pictures for people aside."""
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: content for name, content in found.items() if not name.startswith((".lock", "history/"))}
+    return {name: content for name, content in found.items() if not name.startswith((".lock", "history/", ".examples/"))}
 
 
 # ---- taught by commands, measured as by the bench -------------------------------------------------------------------
@@ -132,9 +132,12 @@ def test_new_clips_of_known_classes_are_welcome_and_old_ones_are_noticed(
 
 
 def test_without_a_store_nothing_of_the_clips_is_left_but_what_is_retained(clips: Path, tmp_path: Path) -> None:
-    run("teach", tmp_path / "rover", clips / "train", "--classes", "siren", "--learner", "ncm", "--workers", "0")
+    lesson = [clips / "train", "--classes", "siren", "--learner", "ncm", "--workers", "0"]
+    run("teach", tmp_path / "rover", *lesson, "--no-pictures")
     names = {path.name for path in (tmp_path / "rover").iterdir()} - {".lock"}
     assert names == {"README.md", "ledger", "memory.safetensors", "model.json", "model.safetensors"}
+    run("teach", tmp_path / "seen", *lesson)
+    assert {path.name for path in (tmp_path / "seen").iterdir()} - {".lock"} == {*names, ".examples"}
 
 
 # ---- predict --------------------------------------------------------------------------------------------------------

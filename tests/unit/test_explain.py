@@ -21,13 +21,14 @@ from films import film, gray
 from harkback.answers import Answer, merged
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
-from harkback.explain import SIDE, Shares, explain, shares
+from harkback.explain import Shares, explain, shares
 from harkback.features import FeatureRows, Features, TokenShape
 from harkback.learners.base import Learner
 from harkback.learners.hark import Hark
 from harkback.learners.l3 import L3
 from harkback.learners.ncm import NCM
 from harkback.media import Media, MediaError
+from harkback.stills import SIDE
 from harkback.stream import Session
 
 LABELS = ["a", "b", "c", "d"] * 6

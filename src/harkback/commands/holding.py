@@ -42,6 +42,7 @@ class TeachCommand:
     false_alarm: float | None = None  #: share of known clips that may be called unknown; none: 0.05, or as it is
     history: int | None = None  #: versions kept to step back to; none: 3, or as it is
     store: Path | None = None  #: folder where features are kept; none: they are gone when they are learnt
+    pictures: bool = True  #: keep three small pictures of each class beside the model, for people to look at
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
     json: bool = False  #: print the result as JSON
 
@@ -75,6 +76,7 @@ class TeachCommand:
             dry_run=self.dry_run,
             store=self.store,
             workers=None if self.workers is None else at_least_none(self.workers, "--workers"),
+            pictures=self.pictures,
             tell=say,
         )
         for skip in taught.skips:

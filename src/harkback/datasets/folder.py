@@ -84,7 +84,7 @@ class Folder:
                 if not files:
                     skips.append(Skip(self._id(entry), entry, "the class folder is empty"))
                 for path in files:
-                    yield split, Clip(self._id(path), path, _class_name(entry.name))
+                    yield split, Clip(self._id(path), path, class_name(entry.name))
 
     def _listed(self, skips: list[Skip]) -> Iterator[tuple[str | None, Clip]]:
         table = self.root / "clips.csv"
@@ -111,7 +111,7 @@ class Folder:
                 raise HarkbackError(
                     f"the path {row['path']} leaves the folder", where=where, mend="keep clips inside it"
                 )
-            label, split = _class_name(row["label"] or ""), (row.get("split") or "").strip() or None
+            label, split = class_name(row["label"] or ""), (row.get("split") or "").strip() or None
             if not label or not (row["path"] or "").strip():
                 raise HarkbackError("path or label is empty", where=where, mend="fill it in or delete the line")
             if split is not None and split not in SPLITS:
@@ -136,7 +136,7 @@ class Folder:
         return path.relative_to(self.root).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def _class_name(name: str) -> str:
+def class_name(name: str) -> str:
     # One class must not become two because one file system spells é as two characters.
     return unicodedata.normalize("NFC", name.strip().encode("utf-8", "backslashreplace").decode())
 

@@ -68,6 +68,26 @@ class Encoder(Protocol):
         ...
 
 
+BATCH = 8  #: clips that an encoder with a device is given at once
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """An encoder by its description: it says how clips are to be decoded, and travels light. It encodes nothing."""
+
+    spec: EncoderSpec
+    picture: Callable[[Picture], Picture] | None
+    in_workers: bool = False
+
+    def encode(self, media: Sequence[Media]) -> Features:
+        raise TypeError(f"{self.spec.name} is somewhere else: {len(media)} clips cannot be encoded here")
+
+
+def bare(encoder: Encoder) -> Encoder:
+    """What of an encoder goes to a process that decodes: all of it, or its description if it needs a device."""
+    return encoder if encoder.in_workers else Bare(encoder.spec, encoder.picture)
+
+
 def open_encoder(
     name: str,
     model: str | Path | None = None,

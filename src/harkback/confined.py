@@ -1,0 +1,168 @@
+"""Work in a process of its own, with limits on memory and time: what hostile bytes do to a decoder stays there."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from safetensors.numpy import load, save
+
+from harkback.errors import HarkbackError
+from harkback.media import MediaError, NothingInside, NotMedia, Truncated, ZeroLength
+from harkback.parcels import Parcel
+from harkback.workers import begin, context
+
+if sys.platform != "win32":
+    import resource
+
+#: Failures that keep their kind on the way; a subclass of others arrives as a `HarkbackError`.
+KINDS = {kind.__name__: kind for kind in (HarkbackError, MediaError, NotMedia, NothingInside, Truncated, ZeroLength)}
+LARGEST = 1 << 30  #: bytes of a message
+PRELOAD = ("harkback.confined", "harkback.extract", "harkback.encoders.signal", "harkback.pictures")
+
+Say = Callable[[Parcel], None]
+Work = Callable[..., None]  #: is given a `Say` and its arguments, all of which must be able to travel to a process
+
+#: multiprocessing reads a child's exit code off a pipe, once: two threads must not try at the same time.
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a piece of work may take; None: as much as it wants."""
+
+    memory: int | None = None  #: bytes, beside those of the libraries. Kept by the kernel of Linux, and by no other
+    computing: int | None = None  #: seconds of a core. Kept by the kernel, but on Windows
+    silence: float | None = None  #: seconds between two words
+    length: float | None = None  #: seconds that a clip may last; kept by those who open it
+
+
+DECODING = Limits(memory=3 << 30, computing=600, silence=120.0)  #: for one file
+
+
+class Broken(HarkbackError):
+    """The work was ended by a limit, or its process crashed."""
+
+
+class Confined:
+    """``with Confined(work, *args) as running: for facts, arrays in running: ...``; its process ends with the block."""
+
+    def __init__(self, work: Work, *args: Any, limits: Limits, threads: int = 1) -> None:
+        """threads: of torch, in the process."""
+        self.limits, self._stopped = limits, False
+        self._ear, mouth = multiprocessing.Pipe(duplex=False)
+        self._process = context(PRELOAD).Process(
+            target=_main, args=(mouth, work, args, limits, threads), daemon=True, name="harkback-confined"
+        )
+        with _LOCK:
+            self._process.start()
+        mouth.close()  # Else its end would not be noticed.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+        with _LOCK:
+            self._process.join()
+        self._ear.close()
+
+    def stop(self) -> None:
+        """End the process, from any thread; whoever waits for its words is told so."""
+        self._stopped = True
+        with suppress(ValueError, AttributeError):  # It has ended.
+            self._process.kill()
+
+    def __iter__(self) -> Iterator[Parcel]:
+        """What it says, word by word. Raises the `HarkbackError` that the work raised, and `Broken`."""
+        while True:
+            try:
+                if not self._ear.poll(self.limits.silence):
+                    raise Broken(f"took more than {self.limits.silence:g} s", mend="take a shorter clip, or convert it")
+                word = json.loads(self._ear.recv_bytes(LARGEST))
+                arrays = load(self._ear.recv_bytes(LARGEST)) if word["arrays"] else {}
+            except (EOFError, OSError):
+                raise self._why() from None
+            if word["done"]:
+                return
+            if word["error"] is not None:
+                raise _rebuilt(**word["error"])
+            yield word["facts"], arrays
+
+    def _why(self) -> Broken:
+        """Of a process that ended without a last word."""
+        with _LOCK:
+            self._process.join(5)
+            code = self._process.exitcode
+        if self._stopped:
+            return Broken("was stopped", mend="try again")
+        if sys.platform != "win32" and code == -signal.SIGXCPU:
+            return Broken(f"took more than {self.limits.computing} s of computing", mend="take a shorter clip")
+        return Broken("crashed the decoder", mend="convert the file to another format")
+
+
+# ---- in the process -------------------------------------------------------------------------------------------------
+
+
+def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, threads: int) -> None:
+    begin(threads)
+    _limit(limits)
+
+    def say(parcel: Parcel) -> None:
+        facts, arrays = parcel
+        _send(mouth, facts=facts, arrays=bool(arrays))
+        if arrays:
+            mouth.send_bytes(save(arrays))
+
+    try:
+        work(say, *args)
+    except BrokenPipeError:  # Nobody listens any more.
+        return
+    except HarkbackError as error:
+        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
+        _send(mouth, error={"kind": kind, "what": error.what, "where": error.where, "mend": error.mend})
+    except MemoryError:
+        _send(mouth, error=_too_large())
+    except Exception as error:  # What is thrown at a decoder must not be what its parent dies of.
+        if isinstance(error, RuntimeError) and "alloc" in str(error):  # as torch says it
+            _send(mouth, error=_too_large())
+        else:
+            what = f"failed with {type(error).__name__}: {error}"
+            _send(mouth, error={"kind": "Broken", "what": what, "where": None, "mend": "please report it"})
+    else:
+        _send(mouth, done=True)
+
+
+def _send(mouth: Connection, **word: Any) -> None:
+    mouth.send_bytes(json.dumps({"facts": {}, "arrays": False, "done": False, "error": None, **word}).encode())
+
+
+def _too_large() -> dict[str, Any]:
+    return {"kind": "MediaError", "what": "does not fit in memory", "where": None, "mend": "take a shorter clip"}
+
+
+def _rebuilt(kind: str, what: str, where: str | None, mend: str | None) -> HarkbackError:
+    return {**KINDS, "Broken": Broken}[kind](what, where=where, mend=mend)
+
+
+def _limit(limits: Limits) -> None:
+    if sys.platform == "win32":
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits.computing is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (limits.computing, limits.computing + 5))
+    if limits.memory is not None and sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + limits.memory
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
