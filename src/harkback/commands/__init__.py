@@ -15,12 +15,14 @@ from harkback.commands.holding import (
     UndoCommand,
 )
 from harkback.commands.measuring import BenchCommand, DemoCommand, DoctorCommand, ExtractCommand, ReportCommand
+from harkback.commands.showing import AppCommand
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": DemoCommand,
     "teach": TeachCommand,
     "predict": PredictCommand,
     "inspect": InspectCommand,
+    "app": AppCommand,
     "undo": UndoCommand,
     "forget": ForgetCommand,
     "export": ExportCommand,

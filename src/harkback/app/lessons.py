@@ -1,0 +1,302 @@
+"""Lessons that clients send: read, weighed, then taught or left; one at a time, in the order in which they came."""
+
+from __future__ import annotations
+
+import csv
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harkback.app.held import Allowed, Held
+from harkback.app.words import Cost, LessonClip, LessonWord, Outcome, Problem, State, Strangers, line_of
+from harkback.clips import Clip
+from harkback.confined import DECODING, Confined, Limits, Say
+from harkback.datasets.folder import class_name
+from harkback.encoders import Encoder, bare
+from harkback.errors import HarkbackError
+from harkback.extract import extract
+from harkback.names import check_names
+from harkback.teaching import MAX_DROP, teach, too_dear
+from harkback.workers import cores
+
+T = TypeVar("T")
+
+UNDECIDED = 3600.0  #: seconds that a lesson waits for somebody to decide
+WAITING = 8  #: lessons that may wait
+KEPT = 200  #: lessons that are remembered after their end
+STORE = "features"
+ENDED: tuple[State, ...] = ("done", "discarded", "failed")
+
+
+@dataclass(slots=True)
+class Lesson:
+    """Clips of one class, and what became of them."""
+
+    label: str
+    names: tuple[str, ...]  #: of the files, as the client calls them
+    folder: Path  #: where they lie
+    paths: tuple[Path, ...]
+    dry_run: bool
+    force: bool
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    state: State = "waiting"
+    read: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)  #: why a file is left out, by its place
+    error: str | None = None
+    outcome: Outcome | None = None
+    base: int = 0  #: the model's version that the outcome speaks of
+    began: float = field(default_factory=time.monotonic)
+    changed: float = field(default_factory=time.monotonic)
+
+    def become(self, state: State) -> None:
+        self.state, self.changed = state, time.monotonic()
+
+    def end(self, state: State) -> None:
+        self.become(state)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def word(self, before_it: int) -> LessonWord:
+        clips = []
+        for place, name in enumerate(self.names):
+            reason = self.reasons.get(place)
+            state = "left out" if reason is not None else "read" if place < self.read else "waiting"
+            clips.append(LessonClip.model_validate({"name": name, "state": state, "reason": reason}))
+        until = self.changed if self.state in ENDED else time.monotonic()
+        return LessonWord(
+            id=self.id,
+            label=self.label,
+            state=self.state,
+            before_it=before_it,
+            read=self.read,
+            clips=clips,
+            seconds=round(until - self.began, 3),
+            error=self.error,
+            outcome=self.outcome,
+        )
+
+
+class School:
+    """All changes of one model, one after the other."""
+
+    def __init__(self, held: Held, allowed: Allowed) -> None:
+        self._held, self._limits = held, replace(DECODING, length=allowed.seconds)
+        self._lessons: dict[str, Lesson] = {}
+        self._line = ThreadPoolExecutor(1, thread_name_prefix="lessons")
+        self._lock = threading.Lock()
+        self._running: Confined | None = None
+        self._closed = False
+
+    # ---- what clients do ----
+
+    def check(self, label: str) -> str:
+        """The name of a class as it will be; raises `Problem` if there cannot be such a class, or no more lessons."""
+        name, model = class_name(label), self._held.model()
+        known = () if model is None else model.classes
+        try:
+            check_names([] if name in known else [name], known)
+        except HarkbackError as error:
+            raise Problem(422, str(error)) from error
+        if self.waiting >= WAITING:
+            raise Problem(503, f"{WAITING} lessons wait already; try again when they are learnt")
+        return name
+
+    def begin(self, lesson: Lesson) -> LessonWord:
+        with self._lock:
+            ended = [each.id for each in self._lessons.values() if each.state in ENDED]
+            for name in ended[: max(0, len(ended) - KEPT)]:
+                del self._lessons[name]
+            self._lessons[lesson.id] = lesson
+        self._line.submit(self._take, lesson)
+        return self.word(lesson.id)
+
+    def commit(self, name: str, force: bool) -> LessonWord:
+        """Teach a lesson that was weighed; `Problem` if the model has changed since, and then it is weighed anew."""
+        lesson = self._find(name)
+        with self._lock:
+            if lesson.state != "asking":
+                raise Problem(409, f"this lesson is {lesson.state}, so there is nothing to decide")
+            lesson.force = force
+            stale = lesson.base != self._held.version
+            if not stale and lesson.outcome is not None and lesson.outcome.too_dear and not force:
+                raise Problem(409, "it costs more of the old classes than may be lost; force it, or leave it")
+            lesson.become("waiting")
+        self._line.submit(self._weigh if stale else self._write, lesson)
+        if stale:
+            raise Problem(409, "the model has changed meanwhile; what it costs is reckoned anew")
+        return self.word(name)
+
+    def discard(self, name: str) -> LessonWord:
+        lesson = self._find(name)
+        with self._lock:
+            if lesson.state in ("learning", "writing"):
+                raise Problem(409, f"this lesson is {lesson.state}; undo it afterwards")
+            if lesson.state not in ENDED:
+                lesson.end("discarded")
+        return self.word(name)
+
+    def word(self, name: str) -> LessonWord:
+        lesson = self._find(name)
+        with self._lock:
+            ahead = 0
+            for each in self._lessons.values():
+                if each is lesson:
+                    break
+                ahead += each.state in ("waiting", "reading", "learning", "writing")
+        return lesson.word(ahead if lesson.state == "waiting" else 0)
+
+    def changing(self, change: Callable[[], T], version: int | None) -> Future[T]:
+        """``change`` in its turn; version: what the client takes for the model's, None: it does not care."""
+
+        def run() -> T:
+            if version is not None and version != self._held.version:
+                raise Problem(409, "the model has changed meanwhile; look at it first")
+            return change()
+
+        return self._line.submit(run)
+
+    @property
+    def waiting(self) -> int:
+        self._expire()
+        return sum(each.state in ("waiting", "reading", "learning", "writing") for each in self._all())
+
+    def close(self) -> None:
+        """Break off what runs: the model stays as it is, or as it has become."""
+        self._closed = True
+        self._line.shutdown(wait=False, cancel_futures=True)
+        if self._running is not None:
+            self._running.stop()
+        self._line.shutdown(wait=True)
+
+    def _all(self) -> list[Lesson]:
+        with self._lock:
+            return list(self._lessons.values())
+
+    def _find(self, name: str) -> Lesson:
+        self._expire()
+        with self._lock:
+            if name not in self._lessons:
+                raise Problem(404, "there is no such lesson; it may have ended long ago")
+            return self._lessons[name]
+
+    def _expire(self) -> None:
+        for lesson in self._all():
+            if lesson.state == "asking" and time.monotonic() - lesson.changed > UNDECIDED:
+                lesson.error = "nobody decided for an hour, so it was left"
+                lesson.end("discarded")
+
+    # ---- in the line ----
+
+    def _take(self, lesson: Lesson) -> None:
+        with self._failing(lesson):
+            if not self._turn(lesson, "reading"):
+                return
+            encoder = self._held.encoder()
+            clips = [Clip(path.name, path, lesson.label) for path in lesson.paths]
+            places = {clip.id: place for place, clip in enumerate(clips)}
+
+            def tell(clip: Clip) -> None:
+                lesson.read = max(lesson.read, places[clip.id] + 1)
+                if lesson.state == "discarded" or self._closed:
+                    raise _Left
+
+            done = extract(clips, encoder, lesson.folder / STORE, workers=cores(), limits=self._limits, tell=tell)
+            lesson.read = len(clips)
+            for skip in done.skips:
+                lesson.reasons[places[skip.id]] = skip.reason
+            if not done.clips:
+                raise HarkbackError(f"none of its clips can be read; the first: {next(iter(lesson.reasons.values()))}")
+            if lesson.state != "reading":
+                raise _Left
+            with (lesson.folder / "clips.csv").open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("path", "label"), *((clip.id, lesson.label) for clip in done.clips)])
+            if lesson.dry_run:
+                self._weigh(lesson)
+            else:
+                self._write(lesson)
+
+    def _weigh(self, lesson: Lesson) -> None:
+        """Find out what it would cost."""
+        with self._failing(lesson):
+            if not self._turn(lesson, "learning"):
+                return
+            lesson.base = self._held.version
+            lesson.outcome = self._teach(lesson, dry_run=True)
+            lesson.become("asking")
+
+    def _write(self, lesson: Lesson) -> None:
+        with self._failing(lesson):
+            if lesson.outcome is not None and lesson.base != self._held.version:  # Changed while it waited.
+                self._weigh(lesson)
+                return
+            if not self._turn(lesson, "writing"):
+                return
+            outcome = self._teach(lesson, dry_run=False)
+            lesson.outcome = outcome.model_copy(update={"version": self._held.version})
+            lesson.end("done")
+
+    def _teach(self, lesson: Lesson, *, dry_run: bool) -> Outcome:
+        """In a process of its own: the server stays awake, and what learning takes is given back."""
+        encoder = bare(self._held.encoder())
+        store = lesson.folder / STORE
+        given = (self._held.path, lesson.folder, store, encoder, lesson.force, dry_run)
+        with Confined(_learn, *given, limits=Limits(), threads=cores()) as self._running:
+            ((facts, _),) = self._running
+        self._running = None
+        places = {path.name: place for place, path in enumerate(lesson.paths)}
+        for name, reason in facts["skips"]:
+            lesson.reasons[places[name]] = reason
+        record, cost, strangers = facts["record"], facts["record"].get("before"), facts["record"].get("strangers")
+        return Outcome(
+            clips=len(record["clips"][lesson.label]),
+            new=lesson.label in record["new"],
+            known=len(facts["counts"]),
+            cost=Cost(**cost) if cost and cost["asked"] else None,
+            too_dear=too_dear(record, MAX_DROP),
+            strangers=Strangers(**strangers) if strangers else None,
+            exam=record["exam"].get(lesson.label),
+            version=None,
+        )
+
+    def _turn(self, lesson: Lesson, state: State) -> bool:
+        """Its next state; False: it was left, or the server ends."""
+        with self._lock:
+            if self._closed or lesson.state in ENDED:
+                return False
+            lesson.become(state)
+            return True
+
+    @contextmanager
+    def _failing(self, lesson: Lesson) -> Iterator[None]:
+        """Whatever goes wrong is the lesson's failure, in words for its client."""
+        names: dict[str, str] = {str(path): name for path, name in zip(lesson.paths, lesson.names, strict=True)}
+        names |= {path.name: name for path, name in zip(lesson.paths, lesson.names, strict=True)}
+        names |= {str(lesson.folder): "the lesson", str(self._held.path): self._held.name}
+        try:
+            yield
+        except _Left:
+            with suppress(OSError):
+                shutil.rmtree(lesson.folder)
+        except HarkbackError as error:
+            lesson.error = line_of(error, names)
+            lesson.end("failed")
+        except Exception as error:
+            lesson.error = f"this is a defect of harkback: {type(error).__name__}; please report it"
+            lesson.end("failed")
+
+
+class _Left(Exception):
+    """Its client has left the lesson, or the server ends."""
+
+
+def _learn(say: Say, model: Path, clips: Path, store: Path, encoder: Encoder, force: bool, dry_run: bool) -> None:
+    taught = teach(model, clips, store=store, encoder=encoder, force=force, dry_run=dry_run)
+    skips: Sequence[tuple[str, str]] = [(skip.id, skip.reason) for skip in taught.skips]
+    facts: dict[str, Any] = {"record": dict(taught.record), "counts": dict(taught.counts), "skips": skips}
+    say((facts, {}))
