@@ -20,6 +20,7 @@ from harkback.encoders import EncoderSpec
 from harkback.features import Arrays, Features, TokenShape
 from harkback.media import Media
 from harkback.network import NetworkSettings
+from harkback.parcels import Parcel
 from harkback.state import State
 from harkback.stream import Session
 from harkback.training import TrainSettings
@@ -202,7 +203,7 @@ class Listed:
 class Crashing:
     """Work for a worker process (which must be able to import it): the clip's id, or the end of the process."""
 
-    def __call__(self, clip: Clip) -> tuple[str]:
+    def __call__(self, clip: Clip) -> Parcel:
         if clip.label == "poison":
             os._exit(7)
-        return (clip.id,)
+        return {"id": clip.id}, {}

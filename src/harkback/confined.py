@@ -112,6 +112,12 @@ class Confined:
         return Broken("crashed the decoder", mend="convert the file to another format")
 
 
+def warm() -> None:
+    """Load the libraries that such processes start from; else the first of them waits for that."""
+    with Confined(_nothing, limits=Limits()) as running:
+        list(running)
+
+
 # ---- in the process -------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +148,10 @@ def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, 
             _send(mouth, error={"kind": "Broken", "what": what, "where": None, "mend": "please report it"})
     else:
         _send(mouth, done=True)
+
+
+def _nothing(say: Say) -> None:
+    del say
 
 
 def _send(mouth: Connection, **word: Any) -> None:

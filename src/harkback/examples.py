@@ -73,7 +73,8 @@ def learnt(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _middle(clip: Clip) -> Tensor | None:
     try:
-        end = length_of(clip.path) if clip.end is None else clip.end
+        length = length_of(clip.path)
+        end = length if clip.end is None else min(clip.end, length)
         middle = (clip.start + end) / 2
         span = (clip.start, end) if end - clip.start <= BLINK else (middle - BLINK / 2, middle + BLINK / 2)
         shown = frames(clip.path, span, 1)

@@ -47,7 +47,9 @@ def rover(clips: Path, store: Path, tmp_path: Path, capsys: Any) -> Path:
 def everything(folder: Path) -> dict[str, bytes]:
     """The files that are the model, its versions and the pictures for people aside."""
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: content for name, content in found.items() if not name.startswith((".lock", "history/", ".examples/"))}
+    return {
+        name: content for name, content in found.items() if not name.startswith((".lock", "history/", ".examples/"))
+    }
 
 
 # ---- taught by commands, measured as by the bench -------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 from fakes import Crashing, Fake, tone, tones
 from harkback import extract as module
 from harkback.clips import Clip
+from harkback.confined import DECODING
 from harkback.errors import HarkbackError
 from harkback.extract import Extraction, extract
 from harkback.features import Features
@@ -236,7 +237,7 @@ def test_a_worker_that_dies_while_its_result_is_not_yet_waited_for(tmp_path: Pat
     time.sleep(2.0)
     found += outcomes
     assert [isinstance(each, tuple) for each in found] == [i != 1 for i in range(10)]
-    assert [each[0] for each in found if isinstance(each, tuple)] == [str(i) for i in range(10) if i != 1]
+    assert [each[0]["id"] for each in found if isinstance(each, tuple)] == [str(i) for i in range(10) if i != 1]
 
 
 @pytest.mark.slow
@@ -247,3 +248,38 @@ def test_many_poisoned_clips_among_many(tmp_path: Path) -> None:
     found = extract(clips, Fake(poison="exit"), tmp_path / "store", workers=2)
     assert [skip.id for skip in found.skips] == ["00.wav", "01.wav", "13.wav", "29.wav"]
     assert same(found, extract(found.clips, replace(Fake()), tmp_path / "whole", workers=0))
+
+
+# ---- within limits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_workers", [True, False])
+def test_clips_read_within_limits_are_the_same(tmp_path: Path, in_workers: bool) -> None:
+    clips = tones(tmp_path / "clips", 9)
+    (tmp_path / "clips" / "broken.wav").write_bytes(b"broken")
+    clips.insert(4, Clip("broken", tmp_path / "clips" / "broken.wav", "a"))
+    told: list[str] = []
+    within = extract(
+        clips, Fake(in_workers), tmp_path / "a", workers=2, limits=DECODING, tell=lambda clip: told.append(clip.id)
+    )
+    free = extract(clips, Fake(in_workers), tmp_path / "b", workers=0)
+    assert same(within, free)
+    assert within.skips == free.skips and [skip.id for skip in within.skips] == ["broken"]
+    assert told == [clip.id for clip in clips]
+
+
+def test_what_a_limit_or_a_crash_ends_is_tried_again(tmp_path: Path) -> None:
+    clips = [Clip(str(i), tmp_path, "poison" if i == 1 else None) for i in range(4)]
+    outcomes = list(module._in_order(Crashing(), clips, 2, DECODING))
+    assert [isinstance(outcome, module.Failed) for outcome in outcomes] == [False, True, False, False]
+    assert outcomes[1] == module.Failed("crashed the decoder; convert the file to another format", lasting=False)
+
+
+def test_a_clip_that_lasts_too_long_is_left_out(tmp_path: Path) -> None:
+    paths = {
+        name: tone(tmp_path / f"{name}.wav", 440, seconds=seconds) for name, seconds in (("long", 2), ("short", 0.5))
+    }
+    clips = [Clip(name, path, "a") for name, path in paths.items()]
+    found = extract(clips, Fake(), tmp_path / "store", workers=1, limits=replace(DECODING, length=1.0))
+    assert [clip.id for clip in found.clips] == ["short"]
+    assert [skip.reason for skip in found.skips] == ["lasts 2 s, and 1 s are the most; take a part of it"]

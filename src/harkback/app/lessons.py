@@ -85,8 +85,9 @@ class Lesson:
 class School:
     """All changes of one model, one after the other."""
 
-    def __init__(self, held: Held, allowed: Allowed) -> None:
-        self._held, self._limits = held, replace(DECODING, length=allowed.seconds)
+    def __init__(self, held: Held, allowed: Allowed, *, pictures: bool = True) -> None:
+        """pictures: keep small ones of what is taught."""
+        self._held, self._limits, self._pictures = held, replace(DECODING, length=allowed.seconds), pictures
         self._lessons: dict[str, Lesson] = {}
         self._line = ThreadPoolExecutor(1, thread_name_prefix="lessons")
         self._lock = threading.Lock()
@@ -245,7 +246,7 @@ class School:
         """In a process of its own: the server stays awake, and what learning takes is given back."""
         encoder = bare(self._held.encoder())
         store = lesson.folder / STORE
-        given = (self._held.path, lesson.folder, store, encoder, lesson.force, dry_run)
+        given = (self._held.path, lesson.folder, store, encoder, lesson.force, dry_run, self._pictures)
         with Confined(_learn, *given, limits=Limits(), threads=cores()) as self._running:
             ((facts, _),) = self._running
         self._running = None
@@ -295,8 +296,10 @@ class _Left(Exception):
     """Its client has left the lesson, or the server ends."""
 
 
-def _learn(say: Say, model: Path, clips: Path, store: Path, encoder: Encoder, force: bool, dry_run: bool) -> None:
-    taught = teach(model, clips, store=store, encoder=encoder, force=force, dry_run=dry_run)
+def _learn(
+    say: Say, model: Path, clips: Path, store: Path, encoder: Encoder, force: bool, dry_run: bool, pictures: bool
+) -> None:
+    taught = teach(model, clips, store=store, encoder=encoder, force=force, dry_run=dry_run, pictures=pictures)
     skips: Sequence[tuple[str, str]] = [(skip.id, skip.reason) for skip in taught.skips]
     facts: dict[str, Any] = {"record": dict(taught.record), "counts": dict(taught.counts), "skips": skips}
     say((facts, {}))

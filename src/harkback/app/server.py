@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ from harkback.app.words import (
     Step,
     line_of,
 )
-from harkback.confined import DECODING
+from harkback.confined import DECODING, warm
 from harkback.errors import HarkbackError
 from harkback.model import undo
 from harkback.workers import cores
@@ -64,6 +65,7 @@ class Serving:
 
     model: Path
     runs: Path = Path("harkback-runs")  #: folder of benches
+    pictures: bool = True  #: keep small pictures of the clips of lessons
     token: str | None = None  #: None: whoever can reach the server may use it
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})  #: its names, where there is no token
     port: int = 0  #: tells cookies of two servers apart
@@ -117,9 +119,10 @@ class Room:
 
     def open(self) -> None:
         self.scratch = Scratch()
-        self.school = School(self.held, self.serving.allowed)
+        self.school = School(self.held, self.serving.allowed, pictures=self.serving.pictures)
         self.turns = asyncio.Semaphore(cores())  #: files that are decoded side by side
         self.asked = 0
+        threading.Thread(target=warm, daemon=True).start()
 
     def close(self) -> None:
         self.school.close()

@@ -27,6 +27,7 @@ class AppCommand:
     port: int | None = None  #: 1 to 65535; 0: any that is free; none: 8420, or the next that is free
     browser: bool = True  #: open a browser, if there is a screen
     runs: Path = RUNS  #: folder of benches, whose reports can be opened
+    pictures: bool = True  #: keep three small pictures of each class beside the model, for people to look at
     upload_mb: int = 512  #: size of a file that may be sent, in megabytes; the files of a lesson: four times that
     upload_minutes: float = 60.0  #: length of a clip that may be sent
     weights: Annotated[Weights, arg(name="")] = field(default_factory=Weights)
@@ -51,6 +52,7 @@ class AppCommand:
         serving = Serving(
             self.shown,
             self.runs,
+            pictures=self.pictures,
             allowed=Allowed(bytes=self.upload_mb << 20, seconds=60 * self.upload_minutes),
             weights=weights.model,
             device=weights.device,
