@@ -33,7 +33,7 @@ function loss(cost, dear, done) {
   );
   const found = [words, chart];
   if (dear && !done) {
-    const much = `${count(lost, "clip")} of ${cost.right}, ${percent(lost / cost.right)} %`;
+    const much = `${count(lost, "clip")} of ${cost.asked}, ${percent(lost / cost.asked)} %`;
     found.push(make("p.wrong", { id: "too-dear" }, `That is more than it may lose without being asked: ${much}.`));
   }
   return found;

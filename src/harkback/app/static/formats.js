@@ -2,15 +2,11 @@
 
 const NOTHING = "–";
 
-/** 0..1 as percent without the sign. Only what is exactly 0 or 1 is called 0 or 100. */
+/** 0..1 as percent without the sign. */
 export function percent(share, digits = 0) {
   if (share === null || share === undefined) return NOTHING;
-  const least = 10 ** -digits;
-  const size = Math.abs(share) * 100;
-  let shown = size;
-  if (size > 0 && size < least) shown = least;
-  if (size < 100 && size > 100 - least) shown = 100 - least;
-  return `${share < 0 ? "−" : ""}${shown.toFixed(digits)}`;
+  const text = (100 * Math.abs(share)).toFixed(digits);
+  return share < 0 && Number(text) ? `−${text}` : text;
 }
 
 /** Seconds as 0:02, or 0:02.5 where tenths matter. */
