@@ -3,17 +3,24 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+APP_READY := $(VENV)/.app-ready
+# A process for each core, eight at most; one that is done takes tests from another.
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow lint bench lock clean
+.PHONY: demo test test-slow test-app app-ready lint bench lock lock-app clean
 
 demo: $(READY)
 	$(BIN)/harkback demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The app's page in a browser, and its HTTP interface fuzzed. With what that needs, `make test` runs them too.
+test-app: app-ready
+	$(BIN)/python -m pytest -m app $(SIDE_BY_SIDE)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -32,9 +39,24 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Write the lock anew from an environment that has everything at the versions wanted.
+app-ready: $(APP_READY)
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium > /dev/null; \
+	else echo "The app's tests need a browser: install chromium (Debian: apt-get install chromium)." >&2; exit 1; fi
+
+$(APP_READY): $(READY) requirements-app-test.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-app-test.lock
+	touch $@
+
+# Write a lock anew from an environment that has everything at the versions wanted: `lock-app` what the other has not.
+FREEZE := $(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//' | LC_ALL=C sort -f
+UNLESS_IN := awk -F== 'NR == FNR { known[tolower($$1)]; next } !(tolower($$1) in known)'
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//' > requirements.lock
+	$(FREEZE) | $(UNLESS_IN) requirements-app-test.lock - > requirements.lock
+
+lock-app:
+	$(FREEZE) | $(UNLESS_IN) requirements.lock - > requirements-app-test.lock
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache harkback-runs

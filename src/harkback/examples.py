@@ -7,6 +7,7 @@ they are neither pushed nor exported. Forgetting a class removes its pictures.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def keep(model: Path, clips: Iterable[tuple[str, Clip]], before: Mapping[str, It
     clips: with the hashes of their content; before: the hashes of each class's clips of former sessions. A clip without
     a picture, or one that cannot be read any more, has none.
     """
-    missing = {label: EACH - len(found(model, keys)) for label, keys in before.items()}
+    missing = {label: EACH - len(keys) for label, keys in found(model, before).items()}
     for key, clip in clips:
         label = str(clip.label)
         if missing.get(label, EACH) > 0 and (frame := _middle(clip)) is not None:
@@ -38,15 +39,10 @@ def keep(model: Path, clips: Iterable[tuple[str, Clip]], before: Mapping[str, It
                 temporary.write_bytes(jpeg(frame))
 
 
-def found(model: Path, keys: Iterable[str]) -> list[str]:
-    """Those of the hashes of which there is a picture, `EACH` at most."""
-    there: list[str] = []
-    for key in keys:
-        if len(there) == EACH:
-            break
-        if _place(model, key).exists():
-            there.append(key)
-    return there
+def found(model: Path, classes: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Of each class, those of its clips' hashes of which there is a picture, `EACH` at most."""
+    there = {path.stem for path in (model / FOLDER).glob("*.jpg")}
+    return {name: list(islice((key for key in keys if key in there), EACH)) for name, keys in classes.items()}
 
 
 def picture(model: Path, key: str) -> bytes | None:

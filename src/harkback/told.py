@@ -77,7 +77,7 @@ def portrait_of(facts: Mapping[str, Any], exam: Examined) -> str:
         *_classes(counts, marks),
     ]
     for number, record in enumerate(facts["sessions"], 1):
-        lines.append(f"{number}. {record['time'][:16].replace('T', ' ')} UTC  {_did(record)}")
+        lines.append(f"{number}. {record['time'][:16].replace('T', ' ')} UTC  {did(record)}")
         lines += [f"   {line}" for line in _cost(record)]
     lines += _exam(facts["false_alarm"], exam)
     lines.append(f"versions to step back to: up to {facts['history']}; written by harkback {facts['harkback']}")
@@ -97,7 +97,8 @@ def _exam(allowed: float, exam: Examined) -> list[str]:
     return [*found, f"unknowns: {100 * allowed:g} % of known clips may be called unknown; {reached}"]
 
 
-def _did(record: Mapping[str, Any]) -> str:
+def did(record: Mapping[str, Any]) -> str:
+    """What one change was. record: of the sessions of model.json."""
     if record["did"] == "forget":
         return "something was forgotten"
     clips = sum(map(len, record["clips"].values()))

@@ -54,7 +54,8 @@ def test_no_class_has_more_than_a_few(tmp_path: Path) -> None:
     more = [(f"{key}+", clip) for key, clip in [*clips(tmp_path, "cat", 2), *clips(tmp_path, "dog", 5)]]
     examples.keep(tmp_path, more, {"cat": [f"cat{k}" for k in range(5)], "dog": ["dog0"]})
     assert names(tmp_path) == {"cat0.jpg", "cat1.jpg", "cat2.jpg", "dog0.jpg", "dog0+.jpg", "dog1+.jpg"}
-    assert examples.found(tmp_path, ["cat4", "cat2", "cat1", "cat0"]) == ["cat2", "cat1", "cat0"]
+    keys = {"cat": ["cat4", "cat2", "cat1", "cat0"], "dog": ["dog9"]}
+    assert examples.found(tmp_path, keys) == {"cat": ["cat2", "cat1", "cat0"], "dog": []}
 
 
 def test_what_has_no_picture_has_none_here(tmp_path: Path) -> None:
