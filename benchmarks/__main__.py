@@ -28,7 +28,7 @@ from benchmarks.report import TITLES, report
 
 HERE = Path(__file__).parent
 MODULES = {"rates": "machine", "closed-forms": "closed_forms"}  #: of parts that are called otherwise
-ON_REQUEST = ("commands", "models")  #: they decode and encode clips: minutes that say little of learning
+ON_REQUEST = ("commands", "models", "app")  #: they decode and encode clips: minutes that say little of learning
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def measured(parts: Sequence[str]) -> tuple[record.Results, list[str]]:
 
 def _asked() -> argparse.Namespace:
     take = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition(":")[0])
-    usually = f"{', '.join(TITLES)}; none: all but {' and '.join(ON_REQUEST)}"
+    usually = f"{', '.join(TITLES)}; none: all but {', '.join(ON_REQUEST)}"
     take.add_argument("parts", nargs="*", metavar="PART", help=usually)
     take.add_argument("--record", action="store_true", help="what is measured becomes what is compared with")
     asked = take.parse_args()

@@ -21,6 +21,7 @@ TITLES = {
     "gpu": "On a GPU",
     "commands": "Commands, in processes of their own",
     "models": "Holding a model",
+    "app": "The app, over HTTP",
 }
 PICTURE = "scaling.svg"
 

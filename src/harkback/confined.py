@@ -29,7 +29,14 @@ if sys.platform != "win32":
 #: Failures that keep their kind on the way; a subclass of others arrives as a `HarkbackError`.
 KINDS = {kind.__name__: kind for kind in (HarkbackError, MediaError, NotMedia, NothingInside, Truncated, ZeroLength)}
 LARGEST = 1 << 30  #: bytes of a message
-PRELOAD = ("harkback.confined", "harkback.extract", "harkback.encoders.signal", "harkback.pictures")
+# The last of them loads half a second of statistics, which would come to every lesson.
+PRELOAD = (
+    "harkback.confined",
+    "harkback.extract",
+    "harkback.encoders.signal",
+    "harkback.pictures",
+    "harkback.teaching",
+)
 
 Say = Callable[[Parcel], None]
 Work = Callable[..., None]  #: is given a `Say` and its arguments, all of which must be able to travel to a process
@@ -159,7 +166,7 @@ def _send(mouth: Connection, **word: Any) -> None:
 
 
 def _too_large() -> dict[str, Any]:
-    return {"kind": "MediaError", "what": "does not fit in memory", "where": None, "mend": "take a shorter clip"}
+    return {"kind": "Broken", "what": "does not fit in memory", "where": None, "mend": "take a shorter clip"}
 
 
 def _rebuilt(kind: str, what: str, where: str | None, mend: str | None) -> HarkbackError:

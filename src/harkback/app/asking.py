@@ -7,26 +7,21 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from harkback import stills
 from harkback.answers import Answer, nothing, told
 from harkback.app.held import Held
+from harkback.app.reading import STILL, read
 from harkback.app.words import AnswerWord, Heat, Ranked
-from harkback.confined import DECODING, Confined, Limits, Say
-from harkback.encoders import Encoder, bare
-from harkback.errors import HarkbackError
+from harkback.confined import DECODING, Confined, Limits
+from harkback.encoders import bare
 from harkback.explain import look, shares
 from harkback.features import Features
 from harkback.media import Media, MediaError
-from harkback.parcels import Parcel, packed, unpacked
-from harkback.windows import Window, check_length, decoded, encoded, length_of, windows
-
-MOST = 4000  #: windows of a file
-STILL = "still"  #: how the arrays are named that are JPEG files
+from harkback.parcels import Parcel, unpacked
+from harkback.windows import Window, encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +51,11 @@ class Asking:
         self._held, self._encoder = held, encoder
         self._learner, self._calibration = model.learner, model.pupil.calibration
         self._bound = self._calibration.threshold(rate)
-        self._limits, self._given = limits, (path, length or None, bare(encoder), question.frames, limits.length)
+        self._path, self._limits = path, limits
+        self._given = (path, length or None, bare(encoder), question.frames, limits.length)
         self._running: Confined | None = None
         self._stopped = False
+        self.parts = self._begun()  #: a `Head`, then an answer a window
 
     def stop(self) -> None:
         """Give it up, from any thread; whoever waits for the next part is told so."""
@@ -66,9 +63,12 @@ class Asking:
         if self._running is not None:
             self._running.stop()
 
-    def parts(self) -> Generator[Head | AnswerWord, None, None]:
-        """A `Head`, then an answer a window."""
-        with Confined(_read, *self._given, limits=self._limits) as self._running:
+    def close(self) -> None:
+        """Its process has ended when this returns. To be called when nobody waits for a part."""
+        self.parts.close()
+
+    def _begun(self) -> Generator[Head | AnswerWord, None, None]:
+        with Confined(read, *self._given, limits=self._limits) as self._running:
             if not self._stopped:
                 yield from self._answers(iter(self._running))
 
@@ -79,7 +79,7 @@ class Asking:
         shown: dict[Window, list[str]] = {}
         failure: MediaError | None = None
         answered = False
-        received = zip(spans, (_received(parcel) for parcel in parcels), strict=True)
+        received = zip(spans, (_received(parcel, self._path) for parcel in parcels), strict=True)
         for span, found in encoded(_unwrapped(received, shown), self._encoder):
             if isinstance(found, MediaError):
                 failure = failure or found
@@ -95,10 +95,10 @@ class Asking:
             raise failure
 
 
-def _received(parcel: Parcel) -> tuple[Media | Features | MediaError, list[str]]:
+def _received(parcel: Parcel, path: Path) -> tuple[Media | Features | MediaError, list[str]]:
     facts, arrays = parcel
     if "failed" in facts:
-        return MediaError(facts["failed"]), []
+        return MediaError(facts["failed"], where=path, mend=facts["mend"]), []
     pictures = [arrays.pop(name) for name in sorted(arrays) if name.startswith(STILL)]
     uris = [f"data:image/jpeg;base64,{base64.b64encode(picture.tobytes()).decode()}" for picture in pictures]
     return unpacked((facts, arrays)), uris
@@ -141,34 +141,8 @@ def _word(
 
 
 def _heat(heat: Tensor) -> Heat:
-    """heat: (frames, patches), of any sum."""
+    """heat: (frames, patches), of any sum. Roots are sent: a look is faint almost everywhere, and bytes are coarse."""
     grid = isqrt(heat.shape[1])
-    levels = (255 * heat.double() / heat.max().double()).round().byte().numpy()
+    levels = (255 * (heat.double() / heat.max().double()).sqrt()).round().byte().numpy()
     data = base64.b64encode(np.ascontiguousarray(levels).tobytes()).decode()
-    return Heat(frames=heat.shape[0], rows=grid, columns=grid, data=data)
-
-
-# ---- in the process that decodes ------------------------------------------------------------------------------------
-
-
-def _read(say: Say, path: Path, window: float | None, encoder: Encoder, pictures: bool, longest: float | None) -> None:
-    length = length_of(path)
-    check_length(path, length, longest)
-    spans = [(0.0, length)] if window is None else windows(length, window)
-    if len(spans) > MOST:
-        raise HarkbackError(f"would be {len(spans)} windows, and {MOST} are the most", mend="take longer windows")
-    say(({"seconds": length, "spans": spans}, {}))
-    for span, media in zip(spans, decoded(path, spans, encoder), strict=True):
-        if isinstance(media, MediaError):
-            say(({"failed": media.what}, {}))
-            continue
-        facts, arrays = packed(encoder.encode([media]) if encoder.in_workers else media)
-        if pictures and media.frames is not None:
-            arrays |= _stills(path, span, encoder.spec.frames)
-        say((facts, arrays))
-
-
-def _stills(path: Path, span: Window, count: int) -> dict[str, Any]:
-    frames = stills.frames(path, span, count)
-    each = [] if frames is None else [stills.jpeg(frame) for frame in frames]
-    return {f"{STILL}{k:04d}": np.frombuffer(picture, np.uint8) for k, picture in enumerate(each)}
+    return Heat(frames=heat.shape[0], rows=grid, columns=grid, power=2, data=data)

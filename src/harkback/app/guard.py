@@ -7,10 +7,11 @@ import json
 import secrets
 import time
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from harkback.app.words import Problem
@@ -18,6 +19,7 @@ from harkback.app.words import Problem
 OPEN = ("/login", "/static/")  #: what needs no token: the door, and files that are in the package
 SMALL = 64 << 10  #: bytes of a request that carries no files
 PAUSE = 20.0  #: seconds between two pieces of an upload
+STALLED = 60.0  #: seconds in which a client takes nothing of what is sent to it
 GRACE, SLOWEST = 30.0, 4096.0  #: seconds, and after them the least bytes a second, on average
 
 POLICY = (
@@ -61,7 +63,8 @@ class Guard:
             await _answer(problem, _with_headers(send))
             return
         most = self.most.get(scope["path"], SMALL)
-        await self.app(scope, _Watched(receive, most), _with_headers(send))
+        with suppress(_Gone):
+            await self.app(scope, _Watched(receive, most), _with_headers(send))
 
     def _refused(self, scope: Scope, headers: Headers) -> Problem | None:
         host = headers.get("host", "")
@@ -78,12 +81,8 @@ class Guard:
 
     def _bears(self, headers: Headers) -> bool:
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if not given:
-            try:
-                morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-            except CookieError:
-                morsel = None
-            given = "" if morsel is None else morsel.value
+        if not given:  # Other programs of this machine may have left cookies of any form: those are passed over.
+            given = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
         return self.token is not None and secrets.compare_digest(given.encode(), self.token.encode())
 
 
@@ -120,7 +119,10 @@ def _foreign(headers: Headers, host: str) -> bool:
     """Whether a browser says that the request is another site's."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc != host
+        try:
+            return urlsplit(origin).netloc != host
+        except ValueError:  # It is no address at all.
+            return True
     return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
@@ -130,9 +132,17 @@ def _with_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-        await send(message)
+        try:
+            async with asyncio.timeout(STALLED):
+                await send(message)
+        except TimeoutError:
+            raise _Gone from None
 
     return sending
+
+
+class _Gone(Exception):
+    """The client takes nothing any more, and others wait for their turn."""
 
 
 async def _answer(problem: Problem, send: Send) -> None:

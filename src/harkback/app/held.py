@@ -12,11 +12,13 @@ from harkback import __version__, examples
 from harkback.app.words import Bounds, KnownClass, ModelFacts, Problem
 from harkback.confined import Confined, Limits, Say
 from harkback.encoders import Encoder, EncoderSpec, open_encoder
+from harkback.errors import HarkbackError
 from harkback.features import Features
 from harkback.learners.base import Looks
 from harkback.media import Media, Picture
 from harkback.model import Model
 from harkback.teaching import MAX_DROP
+from harkback.told import did
 from harkback.vault import Vault
 
 
@@ -88,7 +90,11 @@ class Held:
             elif self._model is None:
                 self._model = Model(self.path)
             else:
-                self._model.refresh()
+                try:
+                    self._model.refresh()
+                except HarkbackError:  # It is damaged, and what it was before must not go on answering.
+                    self._model = None
+                    raise
             return self._model
 
     def taught(self) -> Model:
@@ -122,6 +128,7 @@ class Held:
                 says_unknown=False,
                 looks=False,
                 undoable=False,
+                last=None,
                 sessions=0,
                 classes=[],
                 limits=bounds,
@@ -130,15 +137,17 @@ class Held:
         marks: dict[str, Sequence[int]] = {}
         for record in facts["sessions"]:
             marks = record.get("exam", marks)
+        clips = examples.learnt(facts)
+        pictures = examples.found(self.path, clips)
         known = [
             KnownClass(
                 name=name,
                 clips=len(keys),
                 right=marks.get(name, (0, 0))[0],
                 asked=marks.get(name, (0, 0))[1],
-                examples=[f"/examples/{key}" for key in examples.found(self.path, keys)],
+                examples=[f"/examples/{key}" for key in pictures[name]],
             )
-            for name, keys in examples.learnt(facts).items()
+            for name, keys in clips.items()
         ]
         return ModelFacts(
             name=self.name,
@@ -150,6 +159,7 @@ class Held:
             says_unknown=pupil.calibration.threshold(pupil.false_alarm) is not None,
             looks=isinstance(pupil.learner, Looks),
             undoable=self._vault.keeps,
+            last=did(facts["sessions"][-1]),
             sessions=len(facts["sessions"]),
             classes=known,
             limits=bounds,

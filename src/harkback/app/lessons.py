@@ -165,7 +165,8 @@ class School:
     @property
     def waiting(self) -> int:
         self._expire()
-        return sum(each.state in ("waiting", "reading", "learning", "writing") for each in self._all())
+        with self._lock:
+            return sum(each.state in ("waiting", "reading", "learning", "writing") for each in self._lessons.values())
 
     def close(self) -> None:
         """Break off what runs: the model stays as it is, or as it has become."""
@@ -175,10 +176,6 @@ class School:
             self._running.stop()
         self._line.shutdown(wait=True)
 
-    def _all(self) -> list[Lesson]:
-        with self._lock:
-            return list(self._lessons.values())
-
     def _find(self, name: str) -> Lesson:
         self._expire()
         with self._lock:
@@ -187,10 +184,11 @@ class School:
             return self._lessons[name]
 
     def _expire(self) -> None:
-        for lesson in self._all():
-            if lesson.state == "asking" and time.monotonic() - lesson.changed > UNDECIDED:
-                lesson.error = "nobody decided for an hour, so it was left"
-                lesson.end("discarded")
+        with self._lock:
+            for lesson in self._lessons.values():
+                if lesson.state == "asking" and time.monotonic() - lesson.changed > UNDECIDED:
+                    lesson.error = "nobody decided for an hour, so it was left"
+                    lesson.end("discarded")
 
     # ---- in the line ----
 
@@ -285,10 +283,16 @@ class School:
             with suppress(OSError):
                 shutil.rmtree(lesson.folder)
         except HarkbackError as error:
-            lesson.error = line_of(error, names)
-            lesson.end("failed")
+            self._fail(lesson, line_of(error, names))
         except Exception as error:
-            lesson.error = f"this is a defect of harkback: {type(error).__name__}; please report it"
+            self._fail(lesson, f"this is a defect of harkback: {type(error).__name__}; please report it")
+
+    def _fail(self, lesson: Lesson, why: str) -> None:
+        with self._lock:
+            if lesson.state == "discarded":  # Its files were taken from under whoever read them: that is no failure.
+                shutil.rmtree(lesson.folder, ignore_errors=True)
+                return
+            lesson.error = why
             lesson.end("failed")
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import uvicorn
 
-from harkback.app.server import Serving, make
+from harkback.app.room import Serving
+from harkback.app.server import make
 from harkback.errors import HarkbackError
 from harkback.messages import say
 

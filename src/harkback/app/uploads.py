@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +86,12 @@ def _sweep(root: Path) -> None:
     """Remove the folders of servers that were killed."""
     for folder in root.glob(f"{PREFIX}*"):
         with suppress(OSError, Timeout):
-            if (folder / LOCK).exists():
+            # Everybody may put something there: what is another's, or leads elsewhere, is let alone.
+            if _ours(folder) and _ours(folder / LOCK):
                 with FileLock(folder / LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ours(path: Path) -> bool:
+    about = path.lstat()
+    return not stat.S_ISLNK(about.st_mode) and about.st_uid == getattr(os, "getuid", lambda: about.st_uid)()

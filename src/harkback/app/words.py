@@ -79,6 +79,7 @@ class ModelFacts(Word):
     says_unknown: bool = Field(description="whether it retains enough clips to promise that share")
     looks: bool = Field(description="whether it can say where it looked")
     undoable: bool = Field(description="whether a version before is kept")
+    last: str | None = Field(description="what the last change was, in words")
     sessions: Count
     classes: list[KnownClass]
     limits: Bounds
@@ -95,7 +96,8 @@ class Heat(Word):
     frames: Count = Field(description="equal parts of the window")
     rows: Count
     columns: Count
-    data: str = Field(description="base64 of frames x rows x columns bytes; 255: the hottest patch of the window")
+    power: Literal[2] = Field(description="to which each byte / 255 is raised, to be a share of the hottest patch")
+    data: str = Field(description="base64 of frames x rows x columns bytes")
 
 
 class AnswerWord(Word):

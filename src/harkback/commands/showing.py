@@ -35,7 +35,7 @@ class AppCommand:
     def run(self) -> None:
         try:
             from harkback.app.held import Allowed
-            from harkback.app.server import Serving
+            from harkback.app.room import Serving
             from harkback.app.serving import serve
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]

@@ -1,0 +1,131 @@
+"""Work for a process of its own, which must be able to import it: what hostile bytes could make a decoder do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harkback.confined import Say
+from harkback.encoders import Encoder
+from harkback.extract import _said
+from harkback.features import blank
+from harkback.media import NotMedia
+from harkback.parcels import packed
+
+
+def aborts(say: Say, *_: Any) -> None:
+    os.abort()
+
+
+def killed(say: Say, *_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leaves(say: Say, *_: Any) -> None:
+    os._exit(0)
+
+
+def spins(say: Say, *_: Any) -> None:
+    while True:
+        pass
+
+
+def sleeps(say: Say, *_: Any) -> None:
+    time.sleep(3600)
+
+
+def devours(say: Say, *_: Any) -> None:
+    held = []
+    while True:
+        held.append(bytearray(1 << 26))
+
+
+def fails(say: Say, *_: Any) -> None:
+    raise RuntimeError("of all things")
+
+
+def begins_and_aborts(say: Say, *_: Any) -> None:
+    say(({"seconds": 1.0, "spans": [(0.0, 1.0)]}, {}))
+    os.abort()
+
+
+def dawdles(say: Say, work: Any, clip: Any) -> None:
+    """As `harkback.extract._said`, but it takes its time."""
+    time.sleep(0.4)
+    _said(say, work, clip)
+
+
+def floods(say: Say, path: Path, window: float | None, encoder: Encoder, *_: Any) -> None:
+    """More than any line holds while nobody reads: answers with pictures of a megabyte."""
+    spans = [(k / 10, (k + 1) / 10) for k in range(300)]
+    say(({"seconds": 30.0, "spans": spans}, {}))
+    facts, arrays = packed(blank(encoder.spec.shape))
+    for _ in spans:
+        say((facts, {**arrays, "still0000": np.zeros(1 << 20, np.uint8)}))
+
+
+class Poisoned:
+    """As `harkback.extract._said`, but clips of a certain size make the decoder do a deed."""
+
+    def __init__(self, size: int, deed: str) -> None:
+        self.size, self.deed = size, deed
+
+    def __call__(self, say: Say, work: Any, clip: Any) -> None:
+        if Path(clip.path).stat().st_size == self.size:
+            globals()[self.deed](say)
+        _said(say, work, clip)
+
+
+# ---- what a process says, does and leaves ---------------------------------------------------------------------------
+
+
+def counts(say: Say, number: int) -> None:
+    for k in range(number):
+        say(({"k": k}, {}))
+
+
+def echoes(say: Say, arrays: dict[str, Any]) -> None:
+    say(({"names": sorted(arrays)}, arrays))
+    say(({}, {}))
+
+
+def raises(say: Say, error: Exception) -> None:
+    say(({"before": True}, {}))
+    raise error
+
+
+def squares(say: Say, number: int) -> None:
+    say(({"square": number**2}, {"many": np.arange(number)}))
+
+
+def pauses(say: Say, each: float, number: int) -> None:
+    for k in range(number):
+        time.sleep(each)
+        say(({"k": k}, {}))
+
+
+def allocates(say: Say, size: int) -> None:
+    import torch
+
+    room = torch.ones(size // 4)
+    say(({"sum": float(room[:8].sum())}, {}))
+
+
+def tells_of_itself(say: Say) -> None:
+    import torch
+
+    say(({"pid": os.getpid(), "threads": torch.get_num_threads(), "parent": os.getppid()}, {}))
+    time.sleep(3600)
+
+
+class Stubborn(NotMedia):
+    """A kind that the parent does not know."""
+
+
+def is_stubborn(say: Say) -> None:
+    raise Stubborn("will not", where="there", mend="give up")
