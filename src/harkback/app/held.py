@@ -26,12 +26,14 @@ from harkback.vault import Vault
 class Allowed:
     """What a client may send."""
 
-    bytes: int = 512 << 20  #: of a file; a lesson's files may have `LESSON` times as many
+    bytes: int = 512 << 20  #: of a file
     seconds: float = 3600.0  #: that a clip may last
     files: int = 200  #: of a lesson
 
-
-LESSON = 4
+    @property
+    def lesson_bytes(self) -> int:
+        """Of all files of a lesson."""
+        return 4 * self.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,13 @@ class Held:
             return self._encoder[1]
 
     def facts(self, allowed: Allowed) -> ModelFacts:
-        bounds = Bounds(bytes=allowed.bytes, seconds=allowed.seconds, files=allowed.files, max_drop=MAX_DROP)
+        bounds = Bounds(
+            bytes=allowed.bytes,
+            lesson_bytes=allowed.lesson_bytes,
+            seconds=allowed.seconds,
+            files=allowed.files,
+            max_drop=MAX_DROP,
+        )
         model = self.model()
         if model is None:
             return ModelFacts(

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from harkback import __version__
 from harkback.app.guard import Guard
-from harkback.app.held import LESSON, Held
+from harkback.app.held import Held
 from harkback.app.people import for_people
 from harkback.app.programs import for_programs
 from harkback.app.room import Room, Serving
@@ -51,8 +51,8 @@ def make(serving: Serving) -> FastAPI:
     _answer_failures(app, serving)
     for_people(app, room)
     for_programs(app, room)
-    body = serving.allowed.bytes + ROOM
-    most = {"/predict": body, "/teach": LESSON * serving.allowed.bytes + ROOM}
+    allowed = serving.allowed
+    most = {"/predict": allowed.bytes + ROOM, "/teach": allowed.lesson_bytes + ROOM}
     app.add_middleware(Guard, token=serving.token, hosts=serving.hosts, cookie=serving.cookie, most=most)
     return app
 

@@ -63,7 +63,8 @@ class KnownClass(Word):
 class Bounds(Word):
     """What a client may send."""
 
-    bytes: Count = Field(description="of a file; the files of a lesson may have four times as many")
+    bytes: Count = Field(description="of a file")
+    lesson_bytes: Count = Field(description="of all files of a lesson")
     seconds: float = Field(description="that a clip may last")
     files: Count = Field(description="of a lesson")
     max_drop: float = Field(description="share of the clips of old classes that a lesson may cost unless it is forced")

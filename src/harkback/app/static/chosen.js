@@ -20,8 +20,11 @@ export function add(found) {
   changed();
   const over = fresh.length - room;
   if (over > 0) return `A lesson has at most ${count(limits.files, "clip")}; ${over} were not taken.`;
-  if (total() <= limits.bytes) return "";
-  return `Together they have ${bytes(total())}; a lesson may have ${bytes(limits.bytes)}. Teach some of them later.`;
+  const large = files().find((file) => file.size > limits.bytes);
+  if (large) return `${large.name} has ${bytes(large.size)}; ${bytes(limits.bytes)} can be sent. Remove it.`;
+  if (total() <= limits.lesson_bytes) return "";
+  const most = bytes(limits.lesson_bytes);
+  return `Together they have ${bytes(total())}; a lesson may have ${most}. Teach some of them later.`;
 }
 
 export function empty() {
