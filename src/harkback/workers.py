@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing.connection import wait
 from typing import Any
 
 import torch
+
+LONGEST = 70  #: bytes of the temporary folder's name: a socket's may have 107, and 32 come behind it
 
 
 def cores() -> int:
@@ -22,12 +26,20 @@ def cores() -> int:
 
 def context(preload: Sequence[str]) -> Any:
     """How processes are started. preload: modules that are loaded once for all of them, where that can be done."""
-    # Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(list(preload))
+    found = multiprocessing.get_context(_method())
+    if found.get_start_method() == "forkserver":
+        found.set_forkserver_preload(list(preload))
     return found
+
+
+@cache
+def _method() -> str:
+    """Not plain fork: a forked copy of torch's threads can hang. A fork server loads the libraries once for all.
+
+    It listens at a socket in the temporary folder, whose name may not be long; once it runs, that may change.
+    """
+    there = "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if there and len(tempfile.gettempdir().encode()) <= LONGEST else "spawn"
 
 
 @contextmanager

@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 import harkback
 import misdeeds
 from app_client import SOON, Client, Server, again, everything, form, parts, served, until, workers
-from commands import heed_ctrl_c
 from fakes import tone
 from films import film, gray
 from harkback import extract, stills
@@ -688,27 +687,26 @@ def test_a_server_that_is_killed_takes_its_processes_along_and_the_next_sweeps_u
     words = ["app", str(rover), "--port", "0", "--no-browser"]
     argv = [sys.executable, "-c", f"from harkback.cli import main; main({words!r})"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(root)}) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line.startswith("open http://127.0.0.1:"), line
-        client = Client(int(line.rstrip().rstrip("/").rpartition(":")[2]))
-        assert client.get("/health").json["version"] == 1
-        mine = psutil.Process(process.pid)
-
-        def ask() -> None:
-            with suppress(OSError, HTTPException):  # It is killed meanwhile.
-                client.predict(file, window=0.1)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
         try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert line.startswith("open http://127.0.0.1:"), line
+            client = Client(int(line.rstrip().rstrip("/").rpartition(":")[2]))
+            assert client.get("/health").json["version"] == 1
+            mine = psutil.Process(process.pid)
+
+            def ask() -> None:
+                with suppress(OSError, HTTPException):  # It is killed meanwhile.
+                    client.predict(file, window=0.1)
+
+            asking = threading.Thread(target=ask, daemon=True)
+            asking.start()
             assert until(lambda: list(root.glob(f"{PREFIX}*/*/*.wav")) and len(mine.children(recursive=True)) >= 3)
             family = mine.children(recursive=True)
         finally:
-            process.send_signal(signal.SIGKILL)
-            asking.join()
-        _, alive = psutil.wait_procs(family, timeout=SOON)
-        assert not alive
+            process.kill()
+        asking.join(SOON)
+        assert not psutil.wait_procs(family, timeout=SOON)[1]
     assert list(root.glob(f"{PREFIX}*/*/*.wav"))
     with served(rover, root) as server:
         assert server.left() == []  # There is one scratch folder, and it is empty.
@@ -722,18 +720,22 @@ def test_a_server_that_is_stopped_in_the_middle_of_it_all_leaves_nothing(
     root, before = tmp_path / "temporary", everything(rover)
     root.mkdir()
     words = ["app", str(rover), "--port", "0", "--no-browser"]
-    argv = [sys.executable, "-c", f"from harkback.cli import main; main({words!r})"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # See `commands.heed_ctrl_c`.
+    argv = [sys.executable, "-c", f"{heed}; from harkback.cli import main; main({words!r})"]
     environment = {**os.environ, "TMPDIR": str(root)}
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c) as process:
-        assert process.stderr is not None
-        client = Client(int(process.stderr.readline().rstrip().rstrip("/").rpartition(":")[2]))
-        waiting = client.taught("cowbell", films_of(taught_of, "train", "cowbell")[:2], dry_run="true")
-        assert waiting["state"] == "asking"
-        assert client.teach("whistle", films_of(taught_of, "train", "whistle"), dry_run="true").status == 202
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(order)
-        said = process.stderr.read()
-        assert process.wait(60) in (0, 2, -order, 128 + order), said
-        assert not psutil.wait_procs(family, timeout=SOON)[1]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            client = Client(int(process.stderr.readline().rstrip().rstrip("/").rpartition(":")[2]))
+            waiting = client.taught("cowbell", films_of(taught_of, "train", "cowbell")[:2], dry_run="true")
+            assert waiting["state"] == "asking"
+            assert client.teach("whistle", films_of(taught_of, "train", "whistle"), dry_run="true").status == 202
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(order)
+            _, said = process.communicate(timeout=SOON)
+            assert process.returncode in (0, 2, -order, 128 + order), said
+            assert not psutil.wait_procs(family, timeout=SOON)[1]
+        finally:
+            process.kill()
     assert "Traceback" not in said and "Warning" not in said, said
     assert not list(root.glob(f"{PREFIX}*")) and everything(rover) == before

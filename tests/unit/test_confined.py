@@ -288,3 +288,22 @@ def test_it_works_again_after_the_process_it_is_forked_from_was_killed() -> None
     os.kill(root, signal.SIGKILL)
     assert ended(root)
     assert said(misdeeds.squares, 7)[0][0] == {"square": 49}
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_with_a_long_name_will_do(tmp_path: Path) -> None:
+    """A fork server's socket lies in it, and the name of a socket has a hundred letters at most."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(TESTS)!r})\n"
+        "import misdeeds\nfrom harkback.confined import Confined, Limits\n"
+        "if __name__ == '__main__':\n"
+        "    with Confined(misdeeds.squares, 7, limits=Limits()) as running:\n"
+        "        print(next(iter(running))[0]['square'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "49\n"), done.stderr
