@@ -123,6 +123,16 @@ def tells_of_itself(say: Say) -> None:
     time.sleep(3600)
 
 
+def shows_progress(say: Say) -> None:
+    """With a bar; then it is killed, or ends."""
+    from tqdm import tqdm
+
+    for _ in tqdm(range(3), disable=True):
+        pass
+    say(({}, {}))
+    time.sleep(3600)
+
+
 class Stubborn(NotMedia):
     """A kind that the parent does not know."""
 

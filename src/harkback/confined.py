@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from safetensors.numpy import load, save
+from tqdm import tqdm
 
 from harkback.errors import HarkbackError
 from harkback.media import MediaError, NothingInside, NotMedia, Truncated, ZeroLength
@@ -43,6 +44,7 @@ Work = Callable[..., None]  #: is given a `Say` and its arguments, all of which 
 
 #: multiprocessing reads a child's exit code off a pipe, once: two threads must not try at the same time.
 _LOCK = threading.Lock()
+_RUNNING: set[Confined] = set()  #: under the lock too
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Limits:
     length: float | None = None  #: seconds that a clip may last; kept by those who open it
 
 
-DECODING = Limits(memory=3 << 30, computing=600, silence=120.0)  #: for one file
+DECODING = Limits(memory=3 << 30, computing=1800, silence=120.0)  #: for one file
 
 
 class Broken(HarkbackError):
@@ -74,6 +76,7 @@ class Confined:
         )
         with _LOCK:
             self._process.start()
+            _RUNNING.add(self)
         mouth.close()  # Else its end would not be noticed.
 
     def __enter__(self) -> Self:
@@ -83,6 +86,7 @@ class Confined:
         self.stop()
         with _LOCK:
             self._process.join()
+            _RUNNING.discard(self)
         self._ear.close()
 
     def stop(self) -> None:
@@ -119,6 +123,14 @@ class Confined:
         return Broken("crashed the decoder", mend="convert the file to another format")
 
 
+def stop_all() -> None:
+    """End all such processes; whoever waits for one is told so."""
+    with _LOCK:
+        running = list(_RUNNING)
+    for each in running:
+        each.stop()
+
+
 def warm() -> None:
     """Load the libraries that such processes start from; else the first of them waits for that."""
     with Confined(_nothing, limits=Limits()) as running:
@@ -130,6 +142,7 @@ def warm() -> None:
 
 def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, threads: int) -> None:
     begin(threads)
+    tqdm.set_lock(threading.RLock())  # Its own is shared with other processes, and would outlive one that is killed.
     _limit(limits)
 
     def say(parcel: Parcel) -> None:

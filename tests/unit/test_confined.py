@@ -279,6 +279,26 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
         assert all(ended(each) for each in family)
 
 
+PROGRESS = """
+import sys
+sys.path.insert(0, {tests!r})
+import misdeeds
+from harkback.confined import Confined, Limits
+
+if __name__ == "__main__":
+    with Confined(misdeeds.shows_progress, limits=Limits()) as running:
+        next(iter(running))
+"""
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_leaves_no_lock_behind(tmp_path: Path) -> None:
+    script = tmp_path / "progress.py"
+    script.write_text(PROGRESS.format(tests=str(TESTS)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_it_works_again_after_the_process_it_is_forked_from_was_killed() -> None:
     from multiprocessing import forkserver

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from harkback.app.held import Allowed, Held
 from harkback.app.words import Cost, LessonClip, LessonWord, Outcome, Problem, State, Strangers, line_of
 from harkback.clips import Clip
-from harkback.confined import DECODING, Confined, Limits, Say
+from harkback.confined import DECODING, Confined, Limits, Say, stop_all
 from harkback.datasets.folder import class_name
 from harkback.encoders import Encoder, bare
 from harkback.errors import HarkbackError
@@ -91,7 +91,6 @@ class School:
         self._lessons: dict[str, Lesson] = {}
         self._line = ThreadPoolExecutor(1, thread_name_prefix="lessons")
         self._lock = threading.Lock()
-        self._running: Confined | None = None
         self._closed = False
 
     # ---- what clients do ----
@@ -172,8 +171,7 @@ class School:
         """Break off what runs: the model stays as it is, or as it has become."""
         self._closed = True
         self._line.shutdown(wait=False, cancel_futures=True)
-        if self._running is not None:
-            self._running.stop()
+        stop_all()  # What hangs in a file would keep the end waiting.
         self._line.shutdown(wait=True)
 
     def _find(self, name: str) -> Lesson:
@@ -245,9 +243,8 @@ class School:
         encoder = bare(self._held.encoder())
         store = lesson.folder / STORE
         given = (self._held.path, lesson.folder, store, encoder, lesson.force, dry_run, self._pictures)
-        with Confined(_learn, *given, limits=Limits(), threads=cores()) as self._running:
-            ((facts, _),) = self._running
-        self._running = None
+        with Confined(_learn, *given, limits=Limits(), threads=cores()) as running:
+            ((facts, _),) = running
         places = {path.name: place for place, path in enumerate(lesson.paths)}
         for name, reason in facts["skips"]:
             lesson.reasons[places[name]] = reason

@@ -72,7 +72,7 @@ def for_people(app: FastAPI, room: Room) -> None:
         picture = await asyncio.to_thread(held.example, key)
         if picture is None:
             raise Problem(404, "there is no such picture")
-        return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+        return Response(picture, media_type="image/jpeg")
 
     @app.get("/benches", tags=["people"])
     async def benches() -> list[BenchWord]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import kaldi_native_fbank as knf
@@ -78,9 +79,7 @@ class Signal:
                 "sound": f"log-mel {MELS} bands {LOW:g}..{HIGH:g} Hz, floor {FLOOR:g}, {WINDOW:g} s windows, DCT",
                 "picture": f"squeezed to {GRID * PATCH} x {GRID * PATCH} bilinear with antialias, HOG, colour",
             },
-            computed_with={
-                name: version(name) for name in ("torch", "numpy", "scipy", "scikit-image", "kaldi-native-fbank", "av")
-            },
+            computed_with=_versions(),
         )
 
     def encode(self, media: Sequence[Media]) -> Features:
@@ -94,6 +93,13 @@ class Signal:
                 visual[i], seen[i] = _pictures(clip.frames), True
         ids = tuple(str(i) for i in range(len(media)))
         return Features(ids, audio.half(), visual.half(), heard, seen)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Looked up once: it takes as long as decoding a sound does."""
+    names = ("torch", "numpy", "scipy", "scikit-image", "kaldi-native-fbank", "av")
+    return {name: version(name) for name in names}
 
 
 def _sound(samples: Array) -> Array:
