@@ -713,9 +713,9 @@ def test_a_server_that_is_killed_takes_its_processes_along_and_the_next_sweeps_u
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("order", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
 def test_a_server_that_is_stopped_in_the_middle_of_it_all_leaves_nothing(
-    rover: Path, tmp_path: Path, taught_of: Path, order: signal.Signals
+    rover: Path, tmp_path: Path, taught_of: Path, order: signal.Signals, times: int
 ) -> None:
     root, before = tmp_path / "temporary", everything(rover)
     root.mkdir()
@@ -731,9 +731,11 @@ def test_a_server_that_is_stopped_in_the_middle_of_it_all_leaves_nothing(
             assert waiting["state"] == "asking"
             assert client.teach("whistle", films_of(taught_of, "train", "whistle"), dry_run="true").status == 202
             family = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(order)
+            for _ in range(times):  # Not everybody has the patience.
+                process.send_signal(order)
+                time.sleep(0.1)
             _, said = process.communicate(timeout=SOON)
-            assert process.returncode in (0, 2, -order, 128 + order), said
+            assert process.returncode == (0 if order == signal.SIGINT else -order), said
             assert not psutil.wait_procs(family, timeout=SOON)[1]
         finally:
             process.kill()

@@ -8,7 +8,9 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from dataclasses import replace
+from types import FrameType
 
 import uvicorn
 
@@ -31,7 +33,9 @@ def serve(serving: Serving, host: str | None, port: int | None, *, browser: bool
         address = f"http://{shown}:{serving.port}/" + ("" if token is None else f"login?token={token}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, lifespan="on")
         server = _Announcing(config, address, browser)
-        server.run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends.
+            server.run(sockets=[listening])
+        say("stopped")
 
 
 class _Announcing(uvicorn.Server):
@@ -40,6 +44,11 @@ class _Announcing(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, address: str, browser: bool) -> None:
         super().__init__(config)
         self._address, self._browser = address, browser
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """An impatient second Ctrl-C changes nothing: the end takes seconds, and leaves nothing behind."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
