@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from harkback.confined import Say
+from harkback.decoding import _said
 from harkback.encoders import Encoder
-from harkback.extract import _said
 from harkback.features import blank
 from harkback.media import NotMedia
 from harkback.parcels import packed
@@ -55,7 +55,7 @@ def begins_and_aborts(say: Say, *_: Any) -> None:
 
 
 def dawdles(say: Say, work: Any, clip: Any) -> None:
-    """As `harkback.extract._said`, but it takes its time."""
+    """As `harkback.decoding._said`, but it takes its time."""
     time.sleep(0.4)
     _said(say, work, clip)
 
@@ -70,7 +70,7 @@ def floods(say: Say, path: Path, window: float | None, encoder: Encoder, *_: Any
 
 
 class Poisoned:
-    """As `harkback.extract._said`, but clips of a certain size make the decoder do a deed."""
+    """As `harkback.decoding._said`, but clips of a certain size make the decoder do a deed."""
 
     def __init__(self, size: int, deed: str) -> None:
         self.size, self.deed = size, deed

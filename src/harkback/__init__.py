@@ -70,19 +70,21 @@ def bench(
     store: str | Path | None = None,
     read_pickle: bool = False,
     workers: int | None = 0,
+    on: str | None = None,
     **settings: Any,
 ) -> Bench:
     """Measure learners on a folder of clips or a dataset; what ``out`` already holds of it is not redone.
 
     source: a folder, or ``name:folder`` of a dataset; read_pickle: its pickled files are trusted. encoder: a name, with
     the folder or hub id of its ``model`` where it needs one; or an encoder; None: "signal", or nothing for a dataset
-    that comes as features. workers: processes that learn side by side; None: one a core; 0: this process. settings:
-    fields of `harkback.harness.BenchSettings`, such as ``learners=("l3", "ridge")`` or ``memory=60``. Errors:
-    `harkback.errors.HarkbackError`. Start it under ``if __name__ == "__main__":`` in a script, as it uses worker
-    processes.
+    that comes as features. workers: processes that learn side by side; None: one a core; 0: this process. on: "ray" or
+    "ray://HOST:PORT": the machines of a Ray cluster do the work. settings: fields of `harkback.harness.BenchSettings`,
+    such as ``learners=("l3", "ridge")`` or ``memory=60``. Errors: `harkback.errors.HarkbackError`. Start it under
+    ``if __name__ == "__main__":`` in a script, as it uses worker processes.
     """
+    from harkback.cluster import joined
     from harkback.datasets import Encoded, open_dataset
-    from harkback.encoders import open_encoder
+    from harkback.encoders import Opening
     from harkback.errors import HarkbackError
     from harkback.harness import BenchSettings
     from harkback.harness import bench as run
@@ -93,6 +95,9 @@ def bench(
             raise HarkbackError("comes as features", where=dataset.name, mend="give neither encoder nor model")
     elif encoder is None:
         encoder = "signal"
-    made = open_encoder(encoder, model) if isinstance(encoder, str) else encoder
     root = None if store is None else Path(store)
-    return run(dataset, made, BenchSettings(**settings), Path(out), root, workers=workers)
+    with joined(on) as machines:
+        if isinstance(encoder, str):
+            opening = Opening(encoder, model)
+            encoder = opening.open() if machines is None else machines.opened(opening)
+        return run(dataset, encoder, BenchSettings(**settings), Path(out), root, workers=workers, on=machines)

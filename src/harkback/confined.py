@@ -33,7 +33,7 @@ LARGEST = 1 << 30  #: bytes of a message
 # The last of them loads half a second of statistics, which would come to every lesson.
 PRELOAD = (
     "harkback.confined",
-    "harkback.extract",
+    "harkback.decoding",
     "harkback.encoders.signal",
     "harkback.pictures",
     "harkback.teaching",

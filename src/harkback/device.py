@@ -23,10 +23,17 @@ def training_device() -> torch.device:
     return _chosen
 
 
-def named(name: str | None, flag: str) -> torch.device:
-    """The CPU (None), or one of this machine's GPUs, like ``cuda`` or ``cuda:1``; `HarkbackError` for any other."""
+def named(name: str | None, flag: str, *, elsewhere: bool = False) -> torch.device:
+    """The CPU (None), or one of this machine's GPUs, like ``cuda`` or ``cuda:1``; `HarkbackError` for any other.
+
+    elsewhere: networks are trained on other machines, of which nothing is known here but that each has its own "cuda".
+    """
     if name is None:
         return torch.device("cpu")
+    if elsewhere:
+        if name in ("cpu", "cuda"):
+            return torch.device(name)
+        raise HarkbackError(f'"{name}" is no device of every machine', where=flag, mend="use cpu or cuda")
     try:
         found = torch.device(name)
         torch.empty(0, device=found)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +19,14 @@ from safetensors.torch import save_file
 from harkback.errors import HarkbackError
 from harkback.state import State
 
+#: This machine, in the names of half-written files: where several write to one folder, two may have equal process ids.
+HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to; moved to ``path`` at the end of the block, removed if the block fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{HERE}-{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -38,10 +42,10 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder."""
+    """Remove what killed processes of this machine left half written in a folder; of others nobody here can tell."""
     for path in folder.glob(".*.part"):
-        owner = path.suffixes[-2].lstrip(".") if len(path.suffixes) > 1 else ""
-        if owner.isdecimal() and not _alive(int(owner)):
+        machine, _, process = path.suffixes[-2].lstrip(".").partition("-") if len(path.suffixes) > 1 else ("", "", "")
+        if machine == HERE and process.isdecimal() and not _alive(int(process)):
             path.unlink(missing_ok=True)
 
 

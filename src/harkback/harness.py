@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from harkback.course import Course
 from harkback.datasets import Benchmark, BenchProtocol, Dataset
 from harkback.device import named
 from harkback.encoders import Encoder, EncoderSpec
+from harkback.engine import Engine
 from harkback.errors import HarkbackError
 from harkback.files import fingerprint, write_json
 from harkback.formats import count
@@ -86,6 +87,7 @@ class Bench:
     encoder: str
     sizes: tuple[int, ...]
     runs: tuple[Run, ...]
+    failed: dict[str, str] = field(default_factory=dict)  #: folder of a run -> why it has not come to its end
 
 
 def protocol_of(dataset: Dataset, settings: BenchSettings) -> BenchProtocol | None:
@@ -149,16 +151,17 @@ def bench(
     store: Path | None = None,
     *,
     workers: int | None = 0,
+    on: Engine | None = None,
 ) -> Bench:
     """Run every contestant on every seed and class order. What ``out`` already holds of this very bench is not redone.
 
     encoder: None for a dataset that comes as features; workers: processes that learn side by side; None: one a core;
-    0: this process.
+    0: this process. on: machines that do the work instead; a run that fails there is told in `Bench.failed`.
     """
     # What cannot be is told before hours of encoding.
     contestants, protocol = settings.contestants(), protocol_of(dataset, settings)
-    spec, device = spec_of(dataset, encoder), named(settings.train_on, "--train-on")
-    material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation)
+    spec, device = spec_of(dataset, encoder), named(settings.train_on, "--train-on", elsewhere=on is not None)
+    material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation, on)
     plan = planned(protocol, material, settings)
     by_training: dict[str, list[Contestant]] = {}
     for contestant in contestants:
@@ -176,10 +179,10 @@ def bench(
             courses.append(
                 Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured, device)
             )
-    _take(courses, material, cores() if workers is None else workers)
+    failed = _take(courses, material, cores() if workers is None else workers, on)
     by_name = {(run.learner, run.seed, run.order): run for course in courses for run in course.runs}
     runs = tuple(by_name[each.name, seed, order] for seed, order in plan.pairs for each in contestants)
-    finished = Bench(out, settings, material, spec.name, plan.sizes, runs)
+    finished = Bench(out, settings, material, spec.name, plan.sizes, runs, failed)
     write_json(out / "bench.json", _facts(finished, spec, plan, contestants))
     return finished
 
@@ -191,25 +194,35 @@ def _run(out: Path, contestant: Contestant, seed: int, order: Order, frame: Sequ
     return Run(out / "runs" / folder, contestant.name, seed, order)
 
 
-def _take(courses: Sequence[Course], material: Material, workers: int) -> None:
-    """Take all courses, in this process or in others side by side."""
+def _take(courses: Sequence[Course], material: Material, workers: int, on: Engine | None) -> dict[str, str]:
+    """Take all courses, in this process, in others side by side, or on other machines. Returns `Bench.failed`."""
     # By all courses, not by those that are left: a run that goes on must have as many threads as one that never
     # stopped, since threads decide the order in which numbers are added.
     workers = min(workers, len(courses))
+    todo = [course for course in courses if course.done() < len(course.sizes)]
     with tqdm(total=sum(len(course.sizes) for course in courses), desc="learning", unit="session", leave=False) as bar:
-        if workers < 2:
+        if on is None and workers < 2:
             for course in courses:
                 bar.set_postfix_str(f"{course.contestants[0].name}, seed {course.seed}")
                 course.take(material, bar.update)
-        elif todo := [course for course in courses if course.done() < len(course.sizes)]:
-            _side_by_side(todo, courses, material, workers, bar)
+        elif todo:
+
+            def look() -> None:
+                """What is finished lies in the log, so that is where to look."""
+                bar.update(sum(course.done() for course in courses) - bar.n)
+
+            if on is None:
+                _side_by_side(todo, material, max(1, cores() // workers), min(workers, len(todo)), look)
+                return {}
+            failed = on.take(todo, material, look)
+            return {run.folder.name: why for number, why in failed.items() for run in todo[number].runs}
+    return {}
 
 
 def _side_by_side(
-    todo: Sequence[Course], courses: Sequence[Course], material: Material, workers: int, bar: tqdm[Any]
+    todo: Sequence[Course], material: Material, threads: int, workers: int, look: Callable[[], None]
 ) -> None:
-    threads, needed = max(1, cores() // workers), min(workers, len(todo))
-    with team(needed, ["harkback.harness"], threads=threads, then=_bring, given=material) as pool:
+    with team(workers, ["harkback.harness"], threads=threads, then=_bring, given=material) as pool:
         waiting = {pool.submit(_take_one, course) for course in todo}
         while waiting:
             # Not `concurrent.futures.wait`: a Ctrl-C while it takes the futures' locks would leave them taken.
@@ -224,8 +237,7 @@ def _side_by_side(
                     mend="run the same command with --workers 1: it goes on from there",
                 ) from None
             waiting -= finished
-            # What is finished lies in the log, so that is where to look.
-            bar.update(sum(course.done() for course in courses) - bar.n)
+            look()
 
 
 _material: Material | None = None  #: in a worker: what it learns from
@@ -268,6 +280,7 @@ def _facts(bench: Bench, spec: EncoderSpec, plan: Plan, contestants: Sequence[Co
                 "seed": run.seed,
                 "order": run.order,
                 "cumulative": by_name[run.learner].kind.cumulative,
+                **({"failed": bench.failed[run.folder.name]} if run.folder.name in bench.failed else {}),
             }
             for run in bench.runs
         ],

@@ -12,6 +12,7 @@ import torch
 from harkback.clips import Clip, Skip
 from harkback.datasets import Dataset, Encoded
 from harkback.encoders import Encoder, EncoderSpec
+from harkback.engine import Engine
 from harkback.errors import HarkbackError
 from harkback.extract import Extraction, extract
 from harkback.features import FeatureRows, Rows
@@ -72,15 +73,16 @@ def prepare(
     store: Path,
     split: Literal["test", "val"] = "test",
     validation: Validation = "none",
+    on: Engine | None = None,
 ) -> Material:
     """Encode the dataset's clips and leave out, by name, what cannot be measured honestly.
 
-    encoder: None for a dataset that comes as features.
+    encoder: None for a dataset that comes as features; on: machines that encode instead of this one.
     """
     parts = _enough(dataset, split, validation)
     place = {clip.id: part for part, of_part in parts.items() for clip in of_part}
     clips = [clip for of_part in parts.values() for clip in of_part]
-    extraction = extracted(dataset, clips, encoder, store)
+    extraction = extracted(dataset, clips, encoder, store, on=on)
     skips = [*dataset.skips, *extraction.skips]
     rows: dict[str, list[int]] = {part: [] for part in parts}
     first: dict[str, Clip] = {}
@@ -127,12 +129,18 @@ def spec_of(dataset: Dataset, encoder: Encoder | None) -> EncoderSpec:
 
 
 def extracted(
-    dataset: Dataset, clips: Sequence[Clip], encoder: Encoder | None, store: Path, *, workers: int | None = None
+    dataset: Dataset,
+    clips: Sequence[Clip],
+    encoder: Encoder | None,
+    store: Path,
+    *,
+    workers: int | None = None,
+    on: Engine | None = None,
 ) -> Extraction:
-    """The features of these clips, encoded, or converted where the dataset comes as features."""
+    """The features of these clips, encoded, or converted (here) where the dataset comes as features."""
     if encoder is None:
         return _encoded(dataset).convert(clips, store)
-    return extract(clips, encoder, store, workers=workers)
+    return extract(clips, encoder, store, workers=workers, on=on)
 
 
 def _encoded(dataset: Dataset) -> Encoded:

@@ -63,8 +63,8 @@ def _summary(found: Found) -> dict[str, Any]:
         "rows": list(found.rows),
         "skipped": [{"id": skip["id"], "reason": skip["reason"]} for skip in facts["skips"]],
         "unfinished": [
-            {"learner": run.learner, "seed": run.seed, "order": run.order, "sessions": done}
-            for run, done in found.told.unfinished
+            {"learner": run.learner, "seed": run.seed, "order": run.order, "sessions": done, "failed": failed}
+            for run, done, failed in found.told.unfinished
         ],
     }
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,13 +75,21 @@ class Results:
         return {name: average(found[name]) for name in sorted(found)}
 
 
+class Unfinished(NamedTuple):
+    """A run that has not come to its end."""
+
+    run: Run
+    sessions: int  #: it finished
+    failed: str | None  #: why it could not go on; None: it was stopped
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """A bench's log, read back."""
 
     facts: dict[str, Any]  #: bench.json
     learners: tuple[Results, ...]  #: in the order of the bench
-    unfinished: tuple[tuple[Run, int], ...]  #: runs that were stopped half way, and how many sessions they finished
+    unfinished: tuple[Unfinished, ...]
 
     @property
     def incremental(self) -> list[Results]:
@@ -101,13 +109,13 @@ def read(out: Path) -> Told:
     if not isinstance(facts, dict) or not all(name in facts for name in NEEDED):
         raise HarkbackError("is not the log of a bench", where=path, mend="run the bench again")
     finished: dict[str, list[Run]] = {entry["learner"]: [] for entry in facts["runs"]}
-    unfinished: list[tuple[Run, int]] = []
+    unfinished: list[Unfinished] = []
     for entry in facts["runs"]:
         run = Run(out / "runs" / entry["folder"], entry["learner"], entry["seed"], entry["order"])
         if run.done() == len(facts["sessions"]):
             finished[run.learner].append(run)
         else:
-            unfinished.append((run, run.done()))
+            unfinished.append(Unfinished(run, run.done(), entry.get("failed")))
     about = {entry["learner"]: entry for entry in reversed(facts["runs"])}
     learners = tuple(
         Results(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,30 +64,60 @@ class FeatureStore:
 
     def key(self, clip: Clip) -> str:
         """What the clip's features are filed under. Reads the file, unless its size and time are as last seen."""
-        path, stat = str(clip.path.resolve()), clip.path.stat()
-        seen = self._new.get(path) or self.places.source(path)
-        if seen is None or seen[:2] != (stat.st_size, stat.st_mtime_ns):
-            seen = self._new[path] = Source(stat.st_size, stat.st_mtime_ns, digest(clip.path))
+        seen = self.known(clip.path) or self.learn(clip.path, source_of(clip.path))
         window = "" if clip.start == 0 and clip.end is None else f"@{clip.start!r}-{clip.end!r}"
         return seen.content + window
+
+    def known(self, path: Path) -> Source | None:
+        """What the file held when it was looked at; None if it never was, or has changed since."""
+        name, size, changed = _as_it_is(path)
+        seen = self._new.get(name) or self.places.source(name)
+        return seen if seen is not None and seen[:2] == (size, changed) else None
+
+    def learn(self, path: Path, source: Source) -> Source:
+        """Remember what a file holds; written down with the next shard."""
+        self._new[_as_it_is(path)[0]] = source
+        return source
 
     def add(self, features: Features, failures: Mapping[str, str]) -> None:
         """Write a shard: rows whose ids are keys, and failures by key. On return they are on the disk.
 
-        A shard without either still keeps what `key` found out about files.
+        A shard without either still keeps what was learnt about files.
         """
-        if not len(features) and not failures and not self._new:
-            return
-        shard = f"{self.places.next:06d}-{fingerprint(features.ids, sorted(failures))}"
-        if len(features):
-            arrays = {name: getattr(features, name).contiguous() for name in Arrays._fields}
-            write_arrays(self.root / f"{shard}.safetensors", arrays)
-        self.places.add(shard, Contents(list(features.ids), dict(failures), self._new))
-        self._new = {}
+        with self._shard(features.ids, failures) as path:
+            if len(features):
+                write_arrays(path, {name: getattr(features, name).contiguous() for name in Arrays._fields})
+
+    def adopt(self, keys: Sequence[str], failures: Mapping[str, str], arrays: Path) -> None:
+        """As `add`, of rows that lie in a file already, in this file system, which is moved."""
+        with self._shard(keys, failures) as path:
+            if keys:
+                arrays.replace(path)
+
+    @contextmanager
+    def _shard(self, keys: Sequence[str], failures: Mapping[str, str]) -> Iterator[Path]:
+        """Where the next shard's arrays are to be put; its list is written when they are."""
+        shard = f"{self.places.next:06d}-{fingerprint(keys, sorted(failures))}"
+        yield self.root / f"{shard}.safetensors"
+        if keys or failures or self._new:
+            self.places.add(shard, Contents(list(keys), dict(failures), dict(sorted(self._new.items()))))
+            self._new = {}
 
     def rows(self, keys: Sequence[str], ids: Sequence[str]) -> Stored:
         """The rows of these keys, under these ids; nothing is read yet."""
         return Stored(self._shelf, tuple(ids), torch.from_numpy(self.places.find(keys)).int())
+
+
+def source_of(path: Path) -> Source:
+    """Look at a file's content. Raises `OSError`."""
+    _, size, changed = _as_it_is(path)  # First: what is written meanwhile is then noticed the next time.
+    return Source(size, changed, digest(path))
+
+
+def _as_it_is(path: Path) -> tuple[str, int, int]:
+    """What a file is listed as; its bytes; when it was written, in ns since 1970."""
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)

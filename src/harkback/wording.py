@@ -194,12 +194,12 @@ def _rules(facts: dict[str, Any]) -> str:
 
 
 def unfinished(told: Told) -> list[str]:
-    """One sentence for each run that was stopped half way."""
+    """One sentence for each run that was stopped half way, or failed."""
     total = count(len(told.facts["sessions"]), "session")
     return [
-        f"Unfinished, and left out of all numbers: {run.learner}, seed {run.seed}, order {run.order} "
-        f"({done} of {total}). Run the bench again: it goes on there."
-        for run, done in told.unfinished
+        f"{'Failed' if failed else 'Unfinished'}, and left out of all numbers: {run.learner}, seed {run.seed}, order "
+        f"{run.order} ({done} of {total}){f': {failed}' if failed else ''}. Run the bench again: it goes on there."
+        for run, done, failed in told.unfinished
     ]
 
 

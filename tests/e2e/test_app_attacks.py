@@ -26,7 +26,7 @@ import misdeeds
 from app_client import Client, Server, everything, form, parts, served, until, workers
 from fakes import tone
 from films import film, gray
-from harkback import extract
+from harkback import decoding
 from harkback.app import asking, guard, lessons, programs, reading, room
 from harkback.app.held import Allowed
 from harkback.app.programs import LINES
@@ -836,7 +836,7 @@ def test_a_decoder_that_goes_wrong_in_a_lesson_costs_that_clip(
     victim: Server, base: Path, good: Path, tmp_path: Path, monkeypatch: Any, deed: str, limits: Limits, line: str
 ) -> None:
     bad = tone(tmp_path / "bad.wav", 333)
-    monkeypatch.setattr(extract, "_said", misdeeds.Poisoned(bad.stat().st_size, deed))
+    monkeypatch.setattr(decoding, "_said", misdeeds.Poisoned(bad.stat().st_size, deed))
     monkeypatch.setattr(lessons, "DECODING", limits)
     with served(base, tmp_path / "temporary") as other:
         lesson = other.client.taught("hum", [good, bad], dry_run="true")

@@ -34,7 +34,7 @@ import misdeeds
 from app_client import SOON, Client, Server, again, everything, form, parts, served, until, workers
 from fakes import tone
 from films import film, gray
-from harkback import extract, stills
+from harkback import decoding, stills
 from harkback.app import asking, lessons
 from harkback.app.people import REPORT_POLICY
 from harkback.app.programs import LINES
@@ -474,7 +474,7 @@ def test_a_lesson_that_is_left_is_gone_and_changes_nothing(rover: Path, tmp_path
 
 
 def test_a_lesson_that_is_left_while_it_is_read_stays_left(rover: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(extract, "_said", misdeeds.dawdles)
+    monkeypatch.setattr(decoding, "_said", misdeeds.dawdles)
     files = [tone(tmp_path / "tones" / f"{k}.wav", 300 + 40 * k) for k in range(12)]
     with served(rover, tmp_path / "temporary") as server:
         begun = server.client.teach("hum", files).json
@@ -589,7 +589,7 @@ def test_two_who_teach_at_once_are_both_learnt_one_after_the_other(
 def test_lessons_wait_in_line_and_the_line_has_an_end(
     rover: Path, tmp_path: Path, taught_of: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(extract, "_said", misdeeds.sleeps)
+    monkeypatch.setattr(decoding, "_said", misdeeds.sleeps)
     monkeypatch.setattr(lessons, "WAITING", 3)
     with served(rover, tmp_path / "temporary") as server:
         file = tone(tmp_path / "a.wav", 700)

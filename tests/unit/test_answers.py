@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fakes import RATE, Fake, random_features
 from films import film, gray
-from harkback import extract
+from harkback import decoding
 from harkback.answers import Answer, ask, merged
 from harkback.encoders.signal import Signal
 from harkback.errors import HarkbackError
@@ -220,7 +220,7 @@ class Counting(Fake):
 
 @pytest.mark.parametrize(("in_workers", "given"), [(True, [1] * 19), (False, [8, 8, 3])])
 def test_a_device_is_given_several_windows_at_once(tmp_path: Path, in_workers: bool, given: list[int]) -> None:
-    assert extract.BATCH == 8
+    assert decoding.BATCH == 8
     encoder = Counting(in_workers=in_workers)
     shape = encoder.spec.shape
     knows = NCM().learn(Session.of(random_features(4, shape=shape), ["a", "b", "a", "b"]))

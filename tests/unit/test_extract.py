@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from fakes import Crashing, Fake, tone, tones
+from harkback import decoding
 from harkback import extract as module
 from harkback.clips import Clip
 from harkback.confined import DECODING
+from harkback.decoding import Failed, in_order
 from harkback.errors import HarkbackError
 from harkback.extract import Extraction, extract
 from harkback.features import Features
@@ -124,7 +126,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason_and_not_tried_again(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it is read again")
 
-    monkeypatch.setattr(module, "read", never)
+    monkeypatch.setattr(decoding, "read", never)
     again = extract(asked, Fake(in_workers), tmp_path / "store", workers=0)
     assert again.encoded == 0
     assert again.skips == found.skips
@@ -234,7 +236,7 @@ def test_a_clip_that_takes_its_worker_down_fails_alone(tmp_path: Path) -> None:
 def test_a_worker_that_dies_while_its_result_is_not_yet_waited_for(tmp_path: Path) -> None:
     """The consumer was writing a shard, say; the next clip is then handed to a pool that is already broken."""
     clips = [Clip(str(i), tmp_path, "poison" if i == 1 else None) for i in range(10)]
-    outcomes = module._in_order(Crashing(), clips, 1)
+    outcomes = in_order(Crashing(), clips, 1)
     found = [next(outcomes)]
     time.sleep(2.0)
     found += outcomes
@@ -272,9 +274,9 @@ def test_clips_read_within_limits_are_the_same(tmp_path: Path, in_workers: bool)
 
 def test_what_a_limit_or_a_crash_ends_is_tried_again(tmp_path: Path) -> None:
     clips = [Clip(str(i), tmp_path, "poison" if i == 1 else None) for i in range(4)]
-    outcomes = list(module._in_order(Crashing(), clips, 2, DECODING))
-    assert [isinstance(outcome, module.Failed) for outcome in outcomes] == [False, True, False, False]
-    assert outcomes[1] == module.Failed("crashed the decoder; convert the file to another format", lasting=False)
+    outcomes = list(in_order(Crashing(), clips, 2, DECODING))
+    assert [isinstance(outcome, Failed) for outcome in outcomes] == [False, True, False, False]
+    assert outcomes[1] == Failed("crashed the decoder; convert the file to another format", lasting=False)
 
 
 def test_a_clip_that_lasts_too_long_is_left_out(tmp_path: Path) -> None:

@@ -140,12 +140,27 @@ def test_a_run_stopped_half_way_is_named_and_left_out(out: Path, tmp_path: Path)
     assert half["rows"][1]["mean_accuracy"] is None
     assert half["rows"][1]["accuracy_per_session"] == []
     assert half["unfinished"] == [
-        {"learner": "one", "seed": 2, "order": 2, "sessions": 2},
-        {"learner": "none", "seed": 0, "order": 0, "sessions": 0},
+        {"learner": "one", "seed": 2, "order": 2, "sessions": 2, "failed": None},
+        {"learner": "none", "seed": 0, "order": 0, "sessions": 0, "failed": None},
     ]
     text, _ = page_of(log.out)
     for said in (text, markdown(log.out)):
         assert "Unfinished, and left out of all numbers: one, seed 2, order 2 (2 of 3 sessions)" in said
+
+
+def test_a_run_that_failed_says_why(tmp_path: Path) -> None:
+    log = Log(tmp_path / "half", [2, 1, 1], "abcd")
+    log.add("one", 0, FIRST)
+    log.add("one", 1, FIRST[:1])
+    facts = json.loads((log.close() / "bench.json").read_text(encoding="ascii"))
+    facts["runs"][1]["failed"] = "its machine <caught> fire"
+    (log.out / "bench.json").write_text(json.dumps(facts), encoding="ascii")
+    found = summary(log.out)
+    assert found["rows"][0]["runs"] == 1
+    assert [each["failed"] for each in found["unfinished"]] == ["its machine <caught> fire"]
+    text, _ = page_of(log.out)
+    for said in (text, markdown(log.out)):
+        assert "Failed, and left out of all numbers: one, seed 1, order 1 (1 of 3 sessions): its machine" in said
 
 
 def test_a_log_without_any_finished_run_still_reports(tmp_path: Path) -> None:

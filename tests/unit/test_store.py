@@ -18,6 +18,7 @@ from harkback.clips import Clip
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
 from harkback.features import Arrays, Features, TokenShape, join, none_of, room_for
+from harkback.files import HERE
 from harkback.store import FeatureStore
 
 SPEC = Fake().spec
@@ -99,7 +100,7 @@ def test_arrays_without_their_json_are_written_over(tmp_path: Path) -> None:
     root = tmp_path / "store"
     two_shards(root)
     file_of(root, 1, "json").unlink()
-    (root / ".000002.safetensors.999999999.part").write_bytes(b"half")
+    (root / f".000002.safetensors.{HERE}-999999999.part").write_bytes(b"half")
     store = FeatureStore.open(root, SPEC)
     assert set(store.places) == {"a", "b", "c"}
     store.add(rows_of(["x"], 5), {})
@@ -214,13 +215,16 @@ def test_two_that_fill_one_store_mix_nothing(tmp_path: Path) -> None:
             assert same(store.rows([key], [key])[torch.tensor([0])], expected)
 
 
-def test_what_a_living_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+def test_what_a_living_process_or_another_machine_is_writing_is_left_alone(tmp_path: Path) -> None:
     two_shards(tmp_path)
-    living, dead = (tmp_path / f".000009-x.safetensors.{pid}.part" for pid in (os.getpid(), 999_999_999))
-    living.write_bytes(b"half")
-    dead.write_bytes(b"half")
+    name = ".000009-x.safetensors.{}-{}.part"
+    owners = ((HERE, os.getpid()), ("0" * 8, 999_999_999), (HERE, 999_999_999))
+    living, far, dead = (tmp_path / name.format(*owner) for owner in owners)
+    for path in (living, far, dead):
+        path.write_bytes(b"half")
     FeatureStore.open(tmp_path, SPEC)
     assert living.exists()
+    assert far.exists()  # Of another machine, on a disk that both see: nobody here knows whether it lives.
     assert not dead.exists()
 
 

@@ -11,6 +11,7 @@ from harkback.errors import HarkbackError
 if TYPE_CHECKING:
     from harkback.datasets import Dataset
     from harkback.encoders import Encoder
+    from harkback.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,20 @@ class Encoding:
     device: str | None = None  #: where the model runs, like cuda or cpu; none: a GPU if there is one
     dtype: str | None = None  #: precision of the model, float32 or bfloat16; none: bfloat16 on a GPU, else float32
 
-    def opened(self, settings: Mapping[str, Any]) -> Encoder:
-        """settings: of each encoder that has some, by name."""
-        from harkback.encoders import open_encoder
+    def opened(self, settings: Mapping[str, Any], on: Engine | None = None) -> Encoder:
+        """settings: of each encoder that has some, by name; on: machines that will encode instead of this one."""
+        from harkback.encoders import Opening
 
         name = self.encoder or "signal"
-        return open_encoder(name, self.model, device=self.device, dtype=self.dtype, settings=settings.get(name))
+        opening = Opening(name, self.model, self.device, self.dtype, settings.get(name))
+        return opening.open() if on is None else on.opened(opening)
 
-    def opened_for(self, dataset: Dataset, settings: Mapping[str, Any]) -> Encoder | None:
+    def opened_for(self, dataset: Dataset, settings: Mapping[str, Any], on: Engine | None = None) -> Encoder | None:
         """None for a dataset that comes as features."""
         from harkback.datasets import Encoded
 
         if not isinstance(dataset, Encoded):
-            return self.opened(settings)
+            return self.opened(settings, on)
         for flag in ("encoder", "model", "device", "dtype"):
             if getattr(self, flag) is not None:
                 raise HarkbackError(f"{dataset.name} comes as features", where=f"--{flag}", mend="leave it out")

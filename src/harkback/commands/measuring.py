@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from harkback.commands.encoding import Encoding
 from harkback.errors import HarkbackError
 from harkback.flags import at_least_none, class_orders, counted, names, numbers
+from harkback.formats import count
 from harkback.messages import say
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class BenchCommand:
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
     train_on: str | None = None  #: where networks are trained, like cuda; none: the CPU
     workers: int | None = None  #: processes that learn side by side; none: one a core; 0: this process
+    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/scale.md)
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
+        from harkback.cluster import joined
         from harkback.harness import BenchSettings, bench
         from harkback.modality import MODALITIES
 
@@ -73,10 +76,12 @@ class BenchCommand:
             train_on=self.train_on,
         )
         chosen.contestants()  # A name that is wrong is told before hours of encoding.
-        encoder = self.encoding.opened_for(dataset, settings)
-        workers = None if self.workers is None else at_least_none(self.workers, "--workers")
+        workers = _workers(self.workers, self.on)
         out = self.out or RUNS / dataset.name
-        _conclude(bench(dataset, encoder, chosen, out, self.store, workers=workers), self.json)
+        with joined(self.on) as machines:
+            encoder = self.encoding.opened_for(dataset, settings, machines)
+            finished = bench(dataset, encoder, chosen, out, self.store, workers=workers, on=machines)
+        _conclude(finished, self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +119,23 @@ class ExtractCommand:
     read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: in harkback-runs/NAME/features, where bench looks
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
+    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/scale.md)
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
+        from harkback.cluster import joined
         from harkback.material import extracted, spec_of
         from harkback.store import usual_store
         from harkback.wording import grouped
 
         dataset = _dataset(self.data, self.read_pickle)
-        encoder = self.encoding.opened_for(dataset, settings)
-        workers = None if self.workers is None else at_least_none(self.workers, "--workers")
+        workers = _workers(self.workers, self.on)
         clips = [clip for split in dataset.splits.values() for clip in split]
-        spec = spec_of(dataset, encoder)
-        store = self.store or usual_store(RUNS / dataset.name, spec)
-        done = extracted(dataset, clips, encoder, store, workers=workers)
+        with joined(self.on) as machines:
+            encoder = self.encoding.opened_for(dataset, settings, machines)
+            spec = spec_of(dataset, encoder)
+            store = self.store or usual_store(RUNS / dataset.name, spec)
+            done = extracted(dataset, clips, encoder, store, workers=workers, on=machines)
         skips = [*dataset.skips, *done.skips]
         result = {
             "dataset": dataset.name,
@@ -177,6 +185,12 @@ class DoctorCommand:
         print(json.dumps(found, indent=1) if self.json else told(found))
 
 
+def _workers(count: int | None, on: str | None) -> int | None:
+    if count is not None and on is not None:
+        raise HarkbackError("with --on its machines decide how many work", where="--workers", mend="leave one out")
+    return None if count is None else at_least_none(count, "--workers")
+
+
 def _dataset(source: str, read_pickle: bool) -> Dataset:
     from harkback.datasets import open_dataset
 
@@ -192,6 +206,13 @@ def _conclude(finished: Bench, as_json: bool) -> None:
     if skips:
         say(f"{len(skips)} clips were left out, the first: {skips[0].id}: {skips[0].reason}; the report lists all")
     _report(finished.out, as_json)
+    if finished.failed:
+        folder, why = next(iter(finished.failed.items()))
+        raise HarkbackError(
+            f"{len(finished.failed)} of {count(len(finished.runs), 'run')} failed, the first, {folder}: {why}",
+            where=finished.out,
+            mend="run the same command again: what is finished is kept",
+        )
 
 
 def _report(out: Path, as_json: bool, reference: str | None = None) -> None:

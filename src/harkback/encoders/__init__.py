@@ -72,12 +72,27 @@ BATCH = 8  #: clips that an encoder with a device is given at once
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How an encoder is opened. Travels to the machine that has its device."""
+
+    name: str
+    model: str | Path | None = None  #: a folder or a hub id, for encoders that need one
+    device: str | None = None  #: None: a GPU if there is one
+    dtype: str | None = None  #: None: bfloat16 on a GPU, else float32
+    settings: Any = None  #: the encoder's `Settings`; None: the defaults
+
+    def open(self) -> Encoder:
+        return open_encoder(self.name, self.model, device=self.device, dtype=self.dtype, settings=self.settings)
+
+
+@dataclass(frozen=True, slots=True)
 class Bare:
     """An encoder by its description: it says how clips are to be decoded, and travels light. It encodes nothing."""
 
     spec: EncoderSpec
     picture: Callable[[Picture], Picture] | None
     in_workers: bool = False
+    opening: Opening | None = None  #: of the encoder itself, if whoever holds the description may open it elsewhere
 
     def encode(self, media: Sequence[Media]) -> Features:
         raise TypeError(f"{self.spec.name} is somewhere else: {len(media)} clips cannot be encoded here")

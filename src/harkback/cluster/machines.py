@@ -1,0 +1,184 @@
+"""A Ray cluster that is joined, and what every machine of it must see."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+# Before Ray is imported. It would tell its makers how it is used; and what its own processes have to say of each other
+# would stand among our messages.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import harkback
+from harkback.catalogue import Source
+from harkback.clips import Clip
+from harkback.course import Course
+from harkback.encoders import Bare, Encoder, Opening
+from harkback.errors import HarkbackError
+from harkback.files import explained
+from harkback.material import Material
+from harkback.store import FeatureStore
+from harkback.workers import cores
+
+LOOPBACK = "127.0.0.1"
+ANSWER = 120  #: seconds within which a machine must say what it sees; the first word of a new process takes some
+
+
+@contextmanager
+def on_ray(address: str | None) -> Iterator[Machines]:
+    """address: HOST:PORT of the head; None: see `harkback.cluster.joined`."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ours = not ray.is_initialized()
+    if ours:
+        _join(address)
+    try:
+        yield Machines()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _join(address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Of a cluster that listens to this machine alone Ray would have to be told so: it looks for the outer address.
+    host = (address or os.environ.get("RAY_ADDRESS", "")).rpartition(":")[0]
+    if host in (LOOPBACK, "localhost"):
+        quiet["_node_ip_address"] = LOOPBACK
+    try:
+        ray.init(address=address or "auto", **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if address is not None or os.environ.get("RAY_ADDRESS"):
+            what = f"cannot be joined ({str(error).strip().splitlines()[0] if str(error).strip() else 'no answer'})"
+            mend = "give the address that ray start told on its head, from a machine that belongs to it"
+            raise HarkbackError(what, where=f"ray://{address or os.environ['RAY_ADDRESS']}", mend=mend) from None
+        ray.init(address="local", num_cpus=cores(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+
+
+class Machines:
+    """The `harkback.engine.Engine` on the cluster that this process has joined."""
+
+    def opened(self, opening: Opening) -> Encoder:
+        if opening.model is None:
+            return opening.open()
+        with plainly():
+            made: Encoder = ray.get(ray.remote(**resources(opening))(_described).remote(opening))
+        return made
+
+    def sources(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Source | None]]:
+        from harkback.cluster.blocks import sources
+
+        with plainly():
+            yield from sources(paths)
+
+    def fill(
+        self, store: FeatureStore, todo: Mapping[str, Clip], encoder: Encoder, kept: Callable[[str], None]
+    ) -> dict[str, str]:
+        from harkback.cluster.blocks import fill
+
+        if not todo:
+            return {}
+        with plainly():
+            all_see(store.root, "--store")
+            return fill(store, todo, encoder, kept)
+
+    def take(self, courses: Sequence[Course], material: Material, tell: Callable[[], object]) -> dict[int, str]:
+        from harkback.cluster.courses import take
+
+        with plainly():
+            all_see(courses[0].runs[0].folder.parent, "--out")
+            return take(courses, material, tell)
+
+
+def wants_gpu(opening: Opening) -> bool:
+    """Told "cuda", it waits for a machine that has one, which a cluster may yet have to start."""
+    if opening.device is None:
+        return bool(ray.cluster_resources().get("GPU"))
+    return opening.device.startswith("cuda")
+
+
+def resources(opening: Opening) -> dict[str, Any]:
+    """What Ray sets apart for an encoder that needs a model."""
+    return {"num_cpus": 0, "num_gpus": 1} if wants_gpu(opening) else {"num_cpus": 1}
+
+
+def _described(opening: Opening) -> Encoder:
+    encoder = opening.open()
+    return encoder if encoder.in_workers else Bare(encoder.spec, encoder.picture, opening=opening)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """What Ray makes of a failure elsewhere, as one line."""
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, HarkbackError):
+            raise error.cause from None
+        raise HarkbackError(reason(error), mend="please report it") from None
+    except RayError as error:
+        mend = "see that its machines are up, and run the same command again: it goes on from there"
+        raise HarkbackError(f"the cluster failed: {reason(error)}", mend=mend) from None
+
+
+def reason(error: BaseException) -> str:
+    """In one line."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    if isinstance(error, HarkbackError):
+        return HarkbackError.__str__(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'it did not say why'}"
+
+
+def all_see(folder: Path, flag: str) -> None:
+    """`HarkbackError` if a machine does not see a folder of this one, or has another Harkback.
+
+    A machine that joins later is not asked; what is written there by one that does not see the folder is refused.
+    """
+    probe = folder.resolve() / f".seen-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise explained(error, folder) from error
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        asked = {_ask(node["NodeID"], probe): node["NodeManagerHostname"] for node in nodes}
+        ready, _ = ray.wait(list(asked), num_returns=max(1, len(asked)), timeout=ANSWER) if asked else ([], [])
+        for each in ready:
+            sees, version = ray.get(each)
+            if not sees:
+                mend = f"put {flag} into a folder that all machines see at the same path"
+                raise HarkbackError(f"is not seen by {asked[each]}", where=folder, mend=mend)
+            if version != harkback.__version__:
+                what = f"has harkback {version}, and this machine {harkback.__version__}"
+                raise HarkbackError(what, where=asked[each], mend="install the same version on both")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _ask(node: str, probe: Path) -> ray.ObjectRef[tuple[bool, str]]:
+    there = NodeAffinitySchedulingStrategy(node, soft=True)  # One that is lost meanwhile need not answer.
+    found: ray.ObjectRef[tuple[bool, str]] = (
+        ray.remote(num_cpus=0)(_seen).options(scheduling_strategy=there).remote(probe)
+    )
+    return found
+
+
+def _seen(probe: Path) -> tuple[bool, str]:
+    for _ in range(5):
+        if probe.exists():
+            return True, harkback.__version__
+        sleep(1)  # A network file system may show it late.
+    return False, harkback.__version__

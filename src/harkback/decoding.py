@@ -1,0 +1,178 @@
+"""A clip's file -> its media or its features, in whatever process; what a file does to its process stays there."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+
+import torch
+
+from harkback.clips import Clip
+from harkback.confined import Broken, Confined, Limits, Say
+from harkback.encoders import BATCH, Encoder, bare
+from harkback.features import Features, none_of
+from harkback.media import Media, MediaError, read
+from harkback.parcels import Parcel, packed, unpacked
+from harkback.windows import check_length, length_of
+from harkback.workers import team
+
+AHEAD = 4  #: clips a worker may be ahead of whoever takes the outcomes
+PRELOAD = ("harkback.decoding", "harkback.encoders.signal", "harkback.pictures")  #: loaded once for all workers
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a clip has no features."""
+
+    reason: str
+    lasting: bool  #: lies in the clip, so that trying again is of no use until its content changes
+
+
+Outcome = Parcel | Failed
+Work = Callable[[Clip], Outcome]
+
+
+def encoded(
+    todo: Mapping[str, Clip], encoder: Encoder, workers: int, limits: Limits | None = None
+) -> Iterator[tuple[str, Features | Failed]]:
+    """Each clip's features, or why there are none, in the order of ``todo`` whatever the number of workers."""
+    return featured(decoded(todo, encoder, workers, limits), encoder)
+
+
+def decoded(
+    todo: Mapping[str, Clip], encoder: Encoder, workers: int, limits: Limits | None = None
+) -> Iterator[tuple[str, Outcome]]:
+    """What `featured` is made of: media, or features already where the encoder needs no device; in order."""
+    reading = Reading(bare(encoder), None if limits is None else limits.length)
+    return zip(todo, in_order(reading, list(todo.values()), workers, limits), strict=True)
+
+
+def featured(outcomes: Iterator[tuple[str, Outcome]], encoder: Encoder) -> Iterator[tuple[str, Features | Failed]]:
+    """The features of what was decoded, a clip each."""
+    if encoder.in_workers:
+        for key, outcome in outcomes:
+            yield key, outcome if isinstance(outcome, Failed) else _features(outcome)
+        return
+    while chunk := list(islice(outcomes, BATCH)):
+        media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, Failed)]
+        rows = iter(torch.arange(len(media)).split(1))
+        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
+        for key, outcome in chunk:
+            yield key, outcome if isinstance(outcome, Failed) else features[next(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The work of one clip: decode, and encode too where that needs no device. Runs in a worker."""
+
+    encoder: Encoder
+    longest: float | None = None  #: seconds that a file may last
+
+    def __call__(self, clip: Clip) -> Outcome:
+        try:
+            return self._parcel(clip)
+        except MediaError as error:
+            return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=True)
+        except Exception as error:  # A defect that one clip brings to light must not end a night's work.
+            return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
+
+    def _parcel(self, clip: Clip) -> Parcel:
+        spec = self.encoder.spec
+        if self.longest is not None:
+            check_length(clip.path, length_of(clip.path), self.longest)
+        media = read(
+            clip.path,
+            frames=spec.frames,
+            per_second=spec.per_second,
+            sample_rate=spec.sample_rate,
+            start=clip.start,
+            end=clip.end,
+            picture=self.encoder.picture,
+        )
+        return packed(self.encoder.encode([media]) if self.encoder.in_workers else media)
+
+
+def _media(parcel: Parcel) -> Media:
+    media = unpacked(parcel)
+    assert isinstance(media, Media)
+    return media
+
+
+def _features(parcel: Parcel) -> Features:
+    features = unpacked(parcel)
+    assert isinstance(features, Features)
+    return features
+
+
+def in_order(work: Work, clips: Sequence[Clip], workers: int, limits: Limits | None = None) -> Iterator[Outcome]:
+    """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone."""
+    if limits is not None:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            yield from _ahead(partial(_within, work, limits), clips, pool, max(1, workers))
+        return
+    if workers == 0:
+        yield from map(work, clips)
+        return
+    waiting = deque(clips)
+    while waiting:
+        broken = False
+        with team(workers, PRELOAD) as pool:
+            running: deque[tuple[Clip, Future[Outcome]]] = deque()
+            while (waiting or running) and not broken:
+                try:
+                    while waiting and len(running) < AHEAD * workers:
+                        running.append((waiting[0], pool.submit(work, waiting[0])))
+                        waiting.popleft()
+                    outcome = running[0][1].result()
+                    running.popleft()
+                except BrokenProcessPool:
+                    broken = True
+                else:
+                    yield outcome
+        if broken:
+            # It may have been any clip in flight. The first is tried alone; the others again, together.
+            waiting.extendleft(reversed([clip for clip, _ in running]))
+            yield _alone(work, waiting.popleft())
+
+
+def _ahead(work: Work, clips: Sequence[Clip], pool: ThreadPoolExecutor, workers: int) -> Iterator[Outcome]:
+    """As ``pool.map``, but no more than a few clips ahead of whoever takes the outcomes."""
+    running: deque[Future[Outcome]] = deque()
+    try:
+        for clip in clips:
+            if len(running) >= AHEAD * workers:
+                yield running.popleft().result()
+            running.append(pool.submit(work, clip))
+        while running:
+            yield running.popleft().result()
+    finally:
+        for each in running:
+            each.cancel()
+
+
+def _within(work: Work, limits: Limits, clip: Clip) -> Outcome:
+    """``work`` of a clip in a process of its own."""
+    try:
+        with Confined(_said, work, clip, limits=limits) as running:
+            (facts, arrays), *_ = running
+    except Broken as error:
+        return Failed(f"{error.what}; {error.mend}", lasting=False)
+    return Failed(**facts["failed"]) if "failed" in facts else (facts, arrays)
+
+
+def _said(say: Say, work: Work, clip: Clip) -> None:
+    outcome = work(clip)
+    say(({"failed": asdict(outcome)}, {}) if isinstance(outcome, Failed) else outcome)
+
+
+def _alone(work: Work, clip: Clip) -> Outcome:
+    with team(1, PRELOAD) as pool:
+        try:
+            return pool.submit(work, clip).result()
+        except BrokenProcessPool:
+            return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)
