@@ -29,8 +29,6 @@ from harkback.files import fingerprint
 from harkback.parts import Parts
 from harkback.store import FeatureStore, source_of
 
-AGAIN = 5  #: times that a block is tried whose machine or process was lost; more, and it is the block's own fault
-
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -63,7 +61,7 @@ def sources(paths: Sequence[Path]) -> Iterator[tuple[Path, Source | None]]:
     """See `harkback.engine.Engine.sources`."""
     pieces = [paths[i : i + extract.SHARD] for i in range(0, len(paths), extract.SHARD)]
     if pieces:
-        for row in _rows(_items("paths", pieces).map(_look, num_cpus=1, max_retries=AGAIN)):
+        for row in _rows(_items("paths", pieces).map(_look, num_cpus=1)):
             yield from row["found"]
 
 
@@ -76,12 +74,11 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Iterator[s
         mend = "give its name and its model instead"
         raise HarkbackError("an encoder that was opened here cannot be sent", where=encoder.spec.name, mend=mend)
     if opening is not None and wants_gpu(opening):
-        rows = rows.map(_decode, fn_kwargs={"encoder": encoder}, num_cpus=1, max_retries=AGAIN)
-        # Of its own processes Ray Data does what a lost one had once more.
+        rows = rows.map(_decode, fn_kwargs={"encoder": encoder}, num_cpus=1)
         pool = ray.data.ActorPoolStrategy(min_size=1)
         rows = rows.map(_Encoding, fn_constructor_args=(opening, parts), compute=pool, num_gpus=1, num_cpus=0)
     else:
-        rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1, max_retries=AGAIN)
+        rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
     for row in _rows(rows):
         if row["failed"]:
             raise HarkbackError(row["failed"])

@@ -11,10 +11,8 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-# Before Ray is imported. It would tell its makers how it is used; and what its own processes have to say of each other
-# would stand among our messages.
+# Before Ray is imported: it would tell its makers how it is used.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 from ray.exceptions import RayError, RayTaskError
