@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from unittest.mock import patch
 
+import harkback
+from fakes import small
+from harkback.harness import Bench
+from harkback.registry import LEARNERS
+
+DIGITS = Path(__file__).parents[2] / "shared" / "data" / "spoken-digits"
+
 LOOPBACK = "127.0.0.1"
+INDEX = "index.safetensors"
 
 
 class Two:
@@ -21,12 +32,12 @@ class Two:
     def __enter__(self) -> Two:
         # Its machines import what the tests do.
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        import harkback.cluster.machines  # It quietens Ray before that is imported.
         from ray.cluster_utils import Cluster
 
+        import harkback.cluster.machines  # It quietens Ray before that is imported.
+
         del harkback
-        # It would bind to the machine's outer address, whatever it is told.
-        self.patch = patch("ray._private.services.get_node_ip_address", lambda *_, **__: LOOPBACK)
+        self.patch = on_loopback()
         self.patch.start()
         self.cluster = Cluster(initialize_head=True, head_node_args=self._node(num_cpus=0))
         self.nodes = [self.add(), self.add()]
@@ -54,6 +65,46 @@ class Two:
         return {"node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": 150 << 20, **more}
 
 
+def on_loopback() -> Any:
+    """Ray takes the machine's outer address for loopback, whatever it is told: to be started where it shall not."""
+    return patch("ray._private.services.get_node_ip_address", lambda *_, **__: LOOPBACK)
+
+
 def store_of(root: Path) -> dict[str, bytes]:
     """Every file of a store by name, but for the index, which is a cache with times in it."""
-    return {path.name: path.read_bytes() for path in sorted(root.iterdir()) if path.name != "index.safetensors"}
+    return {path.name: path.read_bytes() for path in sorted(root.iterdir()) if path.is_file() and path.name != INDEX}
+
+
+def blind(probe: Path) -> tuple[bool, str]:
+    """What a machine answers that does not see a folder."""
+    return False, harkback.__version__
+
+
+def of_another_version(probe: Path) -> tuple[bool, str]:
+    return True, "0.0.1"
+
+
+def lists(root: Path) -> int:
+    return len([*root.glob("0*.json")])
+
+
+def once(met: Callable[[], bool], then: Callable[[], object]) -> threading.Thread:
+    """Does something as soon as something is so, and after a minute if it never is: a test that waits says nothing."""
+
+    def wait() -> None:
+        for _ in range(6000):
+            if met():
+                break
+            time.sleep(0.01)
+        then()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def measured(source: Path, out: Path, on: str | None, *learners: str, **more: Any) -> Bench:
+    settings = {name: small(LEARNERS.load(name).Settings()) for name in LEARNERS.names()} | more.pop("settings", {})
+    return harkback.bench(
+        str(source), out, on=on, learners=learners, sessions=(2, 1), memory=6, settings=settings, **more
+    )

@@ -46,6 +46,10 @@ def chromium() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     not_asked = "{} tests were not asked for, or cannot run here"
     leave_out = {} if config.getoption("--slow") or config.option.markexpr else {"slow": not_asked}
+    if find_spec("ray") is None:
+        leave_out["ray"] = "NOTHING IS TRIED ON A CLUSTER: no Ray here; `make test-ray` installs it"
+    elif "ray" not in (config.option.markexpr or ""):
+        leave_out["ray"] = not_asked
     if not torch.cuda.is_available():
         leave_out["gpu"] = not_asked
     if not os.environ.get("HARKBACK_NETWORK_TESTS"):

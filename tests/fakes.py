@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -148,6 +149,7 @@ class Fake:
     revision: str = "1"
     poison: str = "none"  # none, exit, interrupt, once:FILE (interrupt unless FILE is there)
     pause: float = 0.0  # seconds a clip takes
+    tally: str = ""  # a folder that gets a file for each clip that is encoded, in whatever process
 
     @property
     def spec(self) -> EncoderSpec:
@@ -171,6 +173,8 @@ class Fake:
         heard, seen = torch.zeros(2, len(media), dtype=torch.bool)
         for i, clip in enumerate(media):
             time.sleep(self.pause)
+            if self.tally:
+                (Path(self.tally) / uuid4().hex).touch()
             if clip.waveform is not None:
                 self._taste(clip.waveform)
                 for j, half in enumerate(clip.waveform[0].tensor_split(2)):

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import torch
 
@@ -18,6 +19,7 @@ from harkback.encoders import BATCH, Encoder, bare
 from harkback.features import Features, none_of
 from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
+from harkback.places import at_hand
 from harkback.windows import check_length, length_of
 from harkback.workers import team
 
@@ -75,18 +77,22 @@ class Reading:
 
     def __call__(self, clip: Clip) -> Outcome:
         try:
-            return self._parcel(clip)
+            with at_hand(clip.path) as path:
+                path.stat()
+                return self._parcel(clip, path)
         except MediaError as error:
             return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=True)
+        except OSError as error:  # Its file is not to be had, which says nothing about what it holds.
+            return Failed(error.strerror or str(error), lasting=False)
         except Exception as error:  # A defect that one clip brings to light must not end a night's work.
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
-    def _parcel(self, clip: Clip) -> Parcel:
+    def _parcel(self, clip: Clip, path: Path) -> Parcel:
         spec = self.encoder.spec
         if self.longest is not None:
-            check_length(clip.path, length_of(clip.path), self.longest)
+            check_length(path, length_of(path), self.longest)
         media = read(
-            clip.path,
+            path,
             frames=spec.frames,
             per_second=spec.per_second,
             sample_rate=spec.sample_rate,

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from harkback.catalogue import Source
     from harkback.course import Course
     from harkback.material import Material
-    from harkback.store import FeatureStore
+    from harkback.places import Place
+from harkback.store import FeatureStore
 
 
 class Engine(Protocol):
@@ -26,7 +27,7 @@ class Engine(Protocol):
         """The encoder; one with a device is opened where the devices are, and here is but its description."""
         ...
 
-    def sources(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Source | None]]:
+    def sources(self, paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Source | None]]:
         """What each file holds; None for one that could not be read. In no order."""
         ...
 

@@ -18,6 +18,7 @@ from harkback.confined import Limits
 from harkback.decoding import Failed, encoded
 from harkback.encoders import Encoder
 from harkback.features import FeatureRows, Features, TokenShape, join, none_of
+from harkback.places import Place
 from harkback.store import FeatureStore
 from harkback.workers import cores
 
@@ -88,7 +89,7 @@ def extract(
 def _look_at(clips: Sequence[Clip], store: FeatureStore, on: Engine) -> None:
     """Find out what the files hold that were never looked at; whoever cannot be read is left to `_keys` to tell."""
 
-    def unknown(path: Path) -> bool:
+    def unknown(path: Path | Place) -> bool:
         with suppress(OSError):
             return store.known(path) is None
         return False

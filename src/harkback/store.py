@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
 from harkback.features import Arrays, Features, TokenShape, gathered
 from harkback.files import digest, fingerprint, read_json, sweep, write_arrays, write_json
+from harkback.places import Place
 from harkback.shelf import Shelf
 
 FORMAT = 1
@@ -68,13 +70,13 @@ class FeatureStore:
         window = "" if clip.start == 0 and clip.end is None else f"@{clip.start!r}-{clip.end!r}"
         return seen.content + window
 
-    def known(self, path: Path) -> Source | None:
+    def known(self, path: Path | Place) -> Source | None:
         """What the file held when it was looked at; None if it never was, or has changed since."""
         name, size, changed = _as_it_is(path)
         seen = self._new.get(name) or self.places.source(name)
         return seen if seen is not None and seen[:2] == (size, changed) else None
 
-    def learn(self, path: Path, source: Source) -> Source:
+    def learn(self, path: Path | Place, source: Source) -> Source:
         """Remember what a file holds; written down with the next shard."""
         self._new[_as_it_is(path)[0]] = source
         return source
@@ -108,14 +110,16 @@ class FeatureStore:
         return Stored(self._shelf, tuple(ids), torch.from_numpy(self.places.find(keys)).int())
 
 
-def source_of(path: Path) -> Source:
+def source_of(path: Path | Place) -> Source:
     """Look at a file's content. Raises `OSError`."""
     _, size, changed = _as_it_is(path)  # First: what is written meanwhile is then noticed the next time.
-    return Source(size, changed, digest(path))
+    return Source(size, changed, digest(path) if isinstance(path, Path) else sha256(path.read()).hexdigest())
 
 
-def _as_it_is(path: Path) -> tuple[str, int, int]:
-    """What a file is listed as; its bytes; when it was written, in ns since 1970."""
+def _as_it_is(path: Path | Place) -> tuple[str, int, int]:
+    """What a file is listed as; its bytes; when it was written, in ns since 1970, or what else tells its versions."""
+    if not isinstance(path, Path):
+        return path.name, path.size, path.changed
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 

@@ -27,6 +27,7 @@ from harkback.extract import Gathered
 from harkback.features import Features
 from harkback.files import fingerprint
 from harkback.parts import Parts
+from harkback.places import Place
 from harkback.store import FeatureStore, source_of
 
 
@@ -57,7 +58,7 @@ def fill(
     return passing
 
 
-def sources(paths: Sequence[Path]) -> Iterator[tuple[Path, Source | None]]:
+def sources(paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Source | None]]:
     """See `harkback.engine.Engine.sources`."""
     pieces = [paths[i : i + extract.SHARD] for i in range(0, len(paths), extract.SHARD)]
     if pieces:
@@ -102,7 +103,7 @@ def _rows(of: ray.data.Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _look(row: dict[str, Any]) -> dict[str, Any]:
-    def source(path: Path) -> Source | None:
+    def source(path: Path | Place) -> Source | None:
         try:
             return source_of(path)
         except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,16 +27,17 @@ from harkback.encoders import Bare, Encoder, Opening
 from harkback.errors import HarkbackError
 from harkback.files import explained
 from harkback.material import Material
+from harkback.places import Place
 from harkback.store import FeatureStore
 from harkback.workers import cores
 
-LOOPBACK = "127.0.0.1"
+KNOCK = 10  #: seconds in which the head of a cluster must answer
 ANSWER = 120  #: seconds within which a machine must say what it sees; the first word of a new process takes some
 
 
 @contextmanager
-def on_ray(address: str | None) -> Iterator[Machines]:
-    """address: HOST:PORT of the head; None: see `harkback.cluster.joined`."""
+def on_ray(address: str) -> Iterator[Machines]:
+    """address: HOST:PORT of the head; "auto": of the cluster that this machine belongs to; "local": a new one of it."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     ours = not ray.is_initialized()
     if ours:
@@ -47,20 +49,28 @@ def on_ray(address: str | None) -> Iterator[Machines]:
             ray.shutdown()
 
 
-def _join(address: str | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    # Of a cluster that listens to this machine alone Ray would have to be told so: it looks for the outer address.
-    host = (address or os.environ.get("RAY_ADDRESS", "")).rpartition(":")[0]
-    if host in (LOOPBACK, "localhost"):
-        quiet["_node_ip_address"] = LOOPBACK
+def _join(address: str) -> None:
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        ray.init(address=address, num_cpus=cores(), include_dashboard=False, **how)
+        return
+    told = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
     try:
-        ray.init(address=address or "auto", **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        if address is not None or os.environ.get("RAY_ADDRESS"):
-            what = f"cannot be joined ({str(error).strip().splitlines()[0] if str(error).strip() else 'no answer'})"
-            mend = "give the address that ray start told on its head, from a machine that belongs to it"
-            raise HarkbackError(what, where=f"ray://{address or os.environ['RAY_ADDRESS']}", mend=mend) from None
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+        if told:
+            _knock(told)
+        ray.init(address=address, **how)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        mend = "give the address that ray start told on its head, from a machine that belongs to it"
+        what = f"cannot be joined ({reason(error)})"
+        raise HarkbackError(what, where=f"ray://{told}" if told else "--on ray", mend=mend) from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers. Raises `OSError`."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("it is not like HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
 
 
 class Machines:
@@ -73,7 +83,7 @@ class Machines:
             made: Encoder = ray.get(ray.remote(**resources(opening))(_described).remote(opening))
         return made
 
-    def sources(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Source | None]]:
+    def sources(self, paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Source | None]]:
         from harkback.cluster.blocks import sources
 
         with plainly():
