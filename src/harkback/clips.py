@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harkback.places import Place
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
     """A file, or a window of one, and what it shows."""
 
     id: str  #: stable and unique within a dataset
-    path: Path
+    path: Path | Place
     label: str | None = None  #: class name
     start: float = 0.0  #: seconds
     end: float | None = None  #: seconds; None: to the end
@@ -22,5 +24,5 @@ class Skip:
     """A clip that was left out, and why: counted and listed in every report, never dropped in silence."""
 
     id: str
-    path: Path
+    path: Path | Place
     reason: str
