@@ -16,6 +16,7 @@ from torch import Tensor
 from harkback.clips import Clip
 from harkback.files import whole
 from harkback.media import MediaError
+from harkback.places import at_hand
 from harkback.stills import frames, jpeg
 from harkback.windows import length_of
 
@@ -69,12 +70,13 @@ def learnt(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _middle(clip: Clip) -> Tensor | None:
     try:
-        length = length_of(clip.path)
-        end = length if clip.end is None else min(clip.end, length)
-        middle = (clip.start + end) / 2
-        span = (clip.start, end) if end - clip.start <= BLINK else (middle - BLINK / 2, middle + BLINK / 2)
-        shown = frames(clip.path, span, 1)
-    except MediaError:
+        with at_hand(clip.path) as path:
+            length = length_of(path)
+            end = length if clip.end is None else min(clip.end, length)
+            middle = (clip.start + end) / 2
+            span = (clip.start, end) if end - clip.start <= BLINK else (middle - BLINK / 2, middle + BLINK / 2)
+            shown = frames(path, span, 1)
+    except (MediaError, OSError):
         return None
     return None if shown is None else shown[0]
 

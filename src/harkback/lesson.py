@@ -19,6 +19,7 @@ from harkback.features import FeatureRows, Rows
 from harkback.formats import count
 from harkback.media import MediaError
 from harkback.names import check_names
+from harkback.places import at_hand
 from harkback.store import Stored
 from harkback.windows import length_of
 
@@ -97,8 +98,13 @@ def _typical(clips: Sequence[Clip]) -> float:
     found = []
     for clip in clips[:: max(1, len(clips) // MEASURED)]:
         try:
-            end = clip.end if clip.end is not None else length_of(clip.path)
-        except MediaError:
+            end = clip.end if clip.end is not None else _length(clip)
+        except (MediaError, OSError):
             continue  # It was decoded before, so it changed since; others tell.
         found.append(end - clip.start)
     return round(median(found), 3) if found else 0.0
+
+
+def _length(clip: Clip) -> float:
+    with at_hand(clip.path) as path:
+        return length_of(path)

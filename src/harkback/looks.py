@@ -12,6 +12,7 @@ from harkback.features import FeatureRows
 from harkback.learners.base import Looks
 from harkback.media import MediaError, read
 from harkback.pictures import Squeeze
+from harkback.places import at_hand
 from harkback.state import State
 
 EACH = 4  #: clips shown of those that were right, and of those that were wrong
@@ -52,6 +53,7 @@ def _frames(clip: Clip, count: int) -> Tensor | None:
     """(frames, SIDE, SIDE, 3) uint8, squeezed to a square as encoders see it; None: the file is gone since."""
     square = Squeeze(SIDE, "bilinear")
     try:
-        return read(clip.path, frames=count, sample_rate=16_000, start=clip.start, end=clip.end, picture=square).frames
-    except MediaError:
+        with at_hand(clip.path) as path:
+            return read(path, frames=count, sample_rate=16_000, start=clip.start, end=clip.end, picture=square).frames
+    except (MediaError, OSError):
         return None

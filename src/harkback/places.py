@@ -1,7 +1,7 @@
 """Where a clip's bytes are when they are no file of this machine: behind a URL, in a tar, in a row of Parquet.
 
 A `Place` is fetched whole. To be decoded it becomes a file for a moment (`at_hand`), since a decoder jumps about in it,
-and every jump would be a request. Places travel to worker processes, and hold no password: that is the storage's business.
+and every jump would be a request. Places travel to worker processes, and hold no password: those are the storage's.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def failure(error: Exception, name: str) -> OSError:
             return kind(number, os.strerror(number), name)
     if isinstance(error, ImportError | ValueError) and (missing := lacking(name)):
         return OSError(errno.EIO, missing, name)
-    said = isinstance(error, OSError) and error.strerror or f"{type(error).__name__}: {error}"
+    said = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
     # A storage's message may quote an address that is signed: whoever has it may read what it leads to.
     return OSError(errno.EIO, re.sub(r"(\w+://[^\s?]+)\?\S+", r"\1?...", one_line(said))[:300], name)
 

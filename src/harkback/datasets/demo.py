@@ -176,7 +176,7 @@ class Demo:
         """The clips of "train" and "test" (and "val", when asked for); those that are not on disk yet are written."""
         splits = {split: self._clips(split) for split, size in self._sizes.items() if size or split != "val"}
         _claim(self.root, self._settings)
-        self._draw([clip for clips in splits.values() for clip in clips if not clip.path.exists()])
+        self._draw([clip for clips in splits.values() for clip in clips if not (self.root / clip.id).exists()])
         return splits
 
     def scene(self, clip: Clip) -> Scene:
@@ -191,7 +191,7 @@ class Demo:
             _film.check_codecs()
         for clip in tqdm(missing, desc="drawing the demo", unit="clip", leave=False, disable=not missing):
             scene = self.scene(clip)
-            _film.write(clip.path, scene.frames, scene.wave)
+            _film.write(self.root / clip.id, scene.frames, scene.wave)
 
     def _clips(self, split: str) -> tuple[Clip, ...]:
         names = [f"{split}/{c}/{c}_{index:03d}.mp4" for c in self.classes for index in range(self._sizes[split])]
