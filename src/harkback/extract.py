@@ -21,6 +21,7 @@ from harkback.encoders import BATCH, Encoder, bare
 from harkback.features import FeatureRows, Features, join, none_of
 from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
+from harkback.places import at_hand
 from harkback.store import FeatureStore
 from harkback.windows import check_length, length_of
 from harkback.workers import cores, team
@@ -170,18 +171,21 @@ class Reading:
 
     def __call__(self, clip: Clip) -> Outcome:
         try:
-            return self._parcel(clip)
+            with at_hand(clip.path) as path:
+                return self._parcel(clip, path)
         except MediaError as error:
             return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=True)
+        except OSError as error:  # A place that cannot be reached now, or a file that is gone since.
+            return Failed(error.strerror or str(error), lasting=False)
         except Exception as error:  # A defect that one clip brings to light must not end a night's work.
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
-    def _parcel(self, clip: Clip) -> Parcel:
+    def _parcel(self, clip: Clip, path: Path) -> Parcel:
         spec = self.encoder.spec
         if self.longest is not None:
-            check_length(clip.path, length_of(clip.path), self.longest)
+            check_length(path, length_of(path), self.longest)
         media = read(
-            clip.path,
+            path,
             frames=spec.frames,
             per_second=spec.per_second,
             sample_rate=spec.sample_rate,

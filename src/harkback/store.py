@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,17 @@ class FeatureStore:
         return cls(root, spec, Catalogue(root, _again(root)))
 
     def key(self, clip: Clip) -> str:
-        """What the clip's features are filed under. Reads the file, unless its size and time are as last seen."""
-        path, stat = str(clip.path.resolve()), clip.path.stat()
-        seen = self._new.get(path) or self.places.source(path)
-        if seen is None or seen[:2] != (stat.st_size, stat.st_mtime_ns):
-            seen = self._new[path] = Source(stat.st_size, stat.st_mtime_ns, digest(clip.path))
+        """What the clip's features are filed under. Reads it, unless its size and time are as last seen."""
+        where = clip.path
+        if isinstance(where, Path):
+            name, stat = str(where.resolve()), where.stat()
+            state = stat.st_size, stat.st_mtime_ns
+        else:
+            name, state = where.name, (where.size, where.changed)
+        seen = self._new.get(name) or self.places.source(name)
+        if seen is None or seen[:2] != state:
+            content = digest(where) if isinstance(where, Path) else sha256(where.read()).hexdigest()
+            seen = self._new[name] = Source(*state, content)
         window = "" if clip.start == 0 and clip.end is None else f"@{clip.start!r}-{clip.end!r}"
         return seen.content + window
 
