@@ -176,8 +176,8 @@ def version(facts: Mapping[str, Any]) -> int:
             return int.from_bytes(blake2b(when.encode(), digest_size=8).digest(), signed=True)
         if isinstance(when, datetime):
             when = when.timestamp()
-        if isinstance(when, int | float):
-            return int(when * 1e9)
+        if isinstance(when, int | float) and abs(when) < 2**33:
+            return int(when) * 10**9 + round(when % 1 * 1e9)
     return time_ns()  # Nothing is known, so it may be another each time that it is asked.
 
 

@@ -64,7 +64,7 @@ class Encoded(Protocol):
 
 
 def open_dataset(source: str, *, read_pickle: bool = False) -> Dataset:
-    """Clips by the path or URL of their folder; a registered dataset as ``name:folder``, ``name`` for the folder ``name``.
+    """Clips by the path or URL of their folder; a registered dataset as ``name:folder``, or ``name`` for ``name:name``.
 
     A folder of tars or of Parquet is read as such. read_pickle: the user trusts the pickled files of a dataset that has
     some (a class with ``PICKLED = True``).

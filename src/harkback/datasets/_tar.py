@@ -68,7 +68,7 @@ def _files(opened: Any, texts: tuple[str, ...]) -> Iterator[Inside]:
         last = -1
         while (member := tar.next()) is not None:
             tar.members.clear()  # It would keep them all.
-            if member.offset <= last:
+            if member.offset <= last or member.size < 0:
                 raise tarfile.ReadError("a header leads back")
             last = member.offset
             if member.isdir():

@@ -28,7 +28,7 @@ class Tree:
     folders: tuple[str, ...] = ()  #: those that a storage has as such
 
     def url(self, name: str) -> str:
-        return f"{self.root.rstrip('/')}/{name}"
+        return f"{self.root}{'' if self.root.endswith('/') else '/'}{name}"
 
     def place(self, name: str) -> Remote:
         return Remote(self.url(name), *self.files.get(name, (0, 0)))
