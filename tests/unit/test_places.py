@@ -14,7 +14,7 @@ import pytest
 
 from harkback.clips import Clip
 from harkback.places import Member, Place, Remote, Row, at_hand, failure, version
-from stored import Broken, packed, parquet, put
+from stored import Broken, Ranged, packed, parquet, put
 
 
 @pytest.fixture
@@ -39,6 +39,20 @@ def test_a_member_costs_one_request_for_its_bytes_alone(broken: type[Broken]) ->
     assert broken.asked == [("/b/x.tar", 17, 22)]
     assert Member("broken://b/x.tar", "empty.mp4", 17, 0, 1).read() == b""
     assert len(broken.asked) == 1
+
+
+def test_no_more_is_asked_for_than_the_member_has(ranged: type[Ranged]) -> None:
+    ranged.files["b/x.tar"] = bytes(range(256)) * 100_000
+    assert Member("ranged://b/x.tar", "a.mp4", 1017, 5, 1).read() == bytes(range(249, 254))
+    assert ranged.asked == [(1017, 1022)]
+    assert Remote("ranged://b/x.tar", 1, 1).read() == ranged.files["b/x.tar"]
+
+
+def test_a_storage_that_hands_over_whole_files_only(broken: type[Broken], monkeypatch: pytest.MonkeyPatch) -> None:
+    put("broken://b", {"x.tar": b"0123456789"})
+    monkeypatch.setattr(Broken, "cat_file", lambda *args, **kwargs: b"0123456789")
+    with pytest.raises(OSError, match="hands over whole files only"):
+        Member("broken://b/x.tar", "a.mp4", 2, 4, 1).read()
 
 
 def test_a_member_that_ends_behind_its_tar() -> None:

@@ -59,7 +59,8 @@ def test_clips_in_a_bucket_give_the_features_of_the_files(tmp_path: Path, bucket
     wanted = extract(plain, Fake(), tmp_path / "store-plain", workers=0)
     dataset = open_dataset(put(bucket, clips if layout == "files" else tars(clips)))
     there = [clip for some in dataset.splits.values() for clip in some]
-    found = extract(there, Fake(), tmp_path / "store", workers=1)
+    # In this process: the fork server may have been started by another test, without these keys.
+    found = extract(there, Fake(), tmp_path / "store", workers=0)
     assert found.skips == () and found.encoded == len(clips) and set(found.keys) == set(wanted.keys)
     order = [wanted.keys.index(key) for key in found.keys]
     a, b = found.features[torch.arange(len(order))], wanted.features[torch.tensor(order)]

@@ -80,6 +80,8 @@ def _there(url: str) -> Tree:
         raise _unreachable(error, url) from error
     found, folders, outside = {}, [], base.rstrip("/")
     for path, facts in listed.items():
+        if not path.startswith(outside):
+            raise HarkbackError(f"lists {path}, which does not lie in it", where=url, mend="check the address")
         name = path.removeprefix(outside).lstrip("/")
         if not name:
             raise HarkbackError("is not a folder", where=url, mend="give the address of the folder that it lies in")
