@@ -115,6 +115,7 @@ class Broken(MemoryFileSystem):
     error: Exception | None = None  #: what every reading raises
     asked: list[tuple[str, int | None, int | None]] = []  # noqa: RUF012
     listed: int = 0
+    known: dict[Any, Any] = {}  # noqa: RUF012
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
@@ -122,8 +123,14 @@ class Broken(MemoryFileSystem):
         return stripped
 
     def find(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        Broken.listed += 1
-        return super().find(path, *args, **kwargs)
+        """It remembers its listings, as those behind a network do."""
+        if path not in Broken.known:
+            Broken.listed += 1
+            Broken.known[path] = super().find(path, *args, **kwargs)
+        return Broken.known[path]
+
+    def invalidate_cache(self, path: Any = None) -> None:
+        Broken.known.clear()
 
     def cat_file(self, path: Any, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         Broken.asked.append((path, start, end))

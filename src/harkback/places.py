@@ -212,7 +212,7 @@ def lacking(url: str) -> str | None:
     except ImportError as error:
         return f"pip install {PACKAGES[protocol]}" if protocol in PACKAGES else one_line(error)
     except ValueError:
-        return f"{protocol}:// is no protocol that fsspec knows; check the address"
+        return f"{protocol}:// is no protocol that fsspec knows"
     return None
 
 

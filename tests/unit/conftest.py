@@ -15,6 +15,7 @@ def broken() -> Iterator[type[Broken]]:
     fsspec.register_implementation("broken", Broken, clobber=True)
     Broken.error, Broken.listed = None, 0
     Broken.asked.clear()
+    Broken.known.clear()
     Broken.store.clear()
     yield Broken
     Broken.store.clear()

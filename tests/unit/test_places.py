@@ -6,6 +6,8 @@ import errno
 import os
 import pickle
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -238,6 +240,28 @@ def test_rows_come_from_their_group_and_the_group_is_read_once(tmp_path: Path, m
     for i, value in enumerate(values):
         assert Row(str(path), f"{i}", i // 3, i % 3, "clip", 1, 77).read() == value
     assert read == [(0, ["clip"]), (1, ["clip"]), (2, ["clip"])]
+
+
+def test_threads_that_want_one_group_read_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pa = pytest.importorskip("pyarrow", reason="NOT TESTED: rows of Parquet; pip install 'harkback[parquet]'")
+    import pyarrow.parquet as pq
+
+    values = [bytes([i]) for i in range(16)]
+    path = tmp_path / "b.parquet"
+    path.write_bytes(parquet({"clip": values}, {"clip": pa.binary()}, group=8))
+    read = []
+    real = pq.ParquetFile.read_row_group
+
+    def slow(self: pq.ParquetFile, group: int, columns: list[str]) -> object:
+        read.append(group)
+        time.sleep(0.05)
+        return real(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", slow)
+    rows = [Row(str(path), f"{i}", i // 8, i % 8, "clip", 1, 78) for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(Row.read, rows)) == values
+    assert sorted(read) == [0, 1]
 
 
 def test_of_a_struct_the_bytes_are_the_clip(tmp_path: Path) -> None:

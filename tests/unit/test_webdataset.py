@@ -212,10 +212,22 @@ def test_links_and_holes_are_no_clips(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             tar.addfile(member)
-    dataset = opened(tmp_path, x=out.getvalue())
+    dataset = opened(tmp_path / "links", x=out.getvalue())
     assert skipped(dataset) == dict.fromkeys(
         ("x.tar!dog/link.mp4", "x.tar!dog/hard.mp4"), "is a link, or no plain file"
     )
+
+
+def test_a_member_with_holes_is_no_clip(tmp_path: Path) -> None:
+    """As GNU tar stores a file of 1 MiB of which 512 bytes in the middle are no zeros."""
+    block = bytearray(header("dog/holes.mp4", 512, tarfile.GNUTYPE_SPARSE))
+    block[386:410] = b"%011o\0%011o\0" % (1 << 19, 512)
+    block[483:495] = b"%011o\0" % (1 << 20)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    dataset = opened(tmp_path, x=bytes(block) + b"x" * 512 + packed(GOOD))
+    assert clips(dataset) == {"x.tar!good.mp4": "fine"}
+    assert "stored with holes" in skipped(dataset)["x.tar!dog/holes.mp4"]
 
 
 def test_a_broken_shard_does_not_take_the_others_with_it(tmp_path: Path) -> None:
