@@ -11,7 +11,8 @@ import torch
 
 from harkback.clips import Clip, Skip
 from harkback.datasets import Encoded, open_dataset
-from harkback.datasets.folder import LAYOUTS, Folder
+from harkback.datasets._found import Found
+from harkback.datasets.folder import LAYOUTS
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
 from harkback.extract import extract
@@ -48,7 +49,7 @@ def clips_of(source: str, only: Sequence[str], known: Sequence[str]) -> tuple[li
     dataset = open_dataset(source)
     if isinstance(dataset, Encoded):
         raise HarkbackError("comes as features, and a model is taught clips", where=source, mend="use harkback bench")
-    found = dataset.lessons if isinstance(dataset, Folder) else dataset.splits.get("train", ())
+    found = dataset.lessons if isinstance(dataset, Found) else dataset.splits.get("train", ())
     by_class: dict[str, list[Clip]] = {}
     for clip in found:
         by_class.setdefault(str(clip.label), []).append(clip)

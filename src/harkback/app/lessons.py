@@ -18,7 +18,7 @@ from harkback.app.held import Allowed, Held
 from harkback.app.words import Cost, LessonClip, LessonWord, Outcome, Problem, State, Strangers, line_of
 from harkback.clips import Clip
 from harkback.confined import DECODING, Confined, Limits, Say, stop_all
-from harkback.datasets.folder import class_name
+from harkback.datasets._found import class_name
 from harkback.encoders import Encoder, bare
 from harkback.errors import HarkbackError
 from harkback.extract import extract

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harkback.clips import Clip, Skip
+from harkback.datasets._tree import shards_in, tree_of
+from harkback.datasets._walk import files_in
 from harkback.errors import HarkbackError
 from harkback.registry import DATASETS
 
@@ -62,26 +64,38 @@ class Encoded(Protocol):
 
 
 def open_dataset(source: str, *, read_pickle: bool = False) -> Dataset:
-    """A folder of clips by its path; a registered dataset as ``name:folder``, or ``name`` for the folder ``name``.
+    """Clips by the path or URL of their folder; a registered dataset as ``name:folder``, or ``name`` for ``name:name``.
 
-    read_pickle: the user trusts the pickled files of a dataset that has some (a class with ``PICKLED = True``).
+    A folder of tars or of Parquet is read as such. read_pickle: the user trusts the pickled files of a dataset that has
+    some (a class with ``PICKLED = True``).
     """
     name, colon, folder = source.partition(":")
     if name in DATASETS.names() and (colon or not Path(source).is_dir()):
-        return _made(DATASETS.load(name), Path(folder or name), read_pickle, source)
-    if not Path(source).exists():
+        return _made(DATASETS.load(name), _root(folder or name), read_pickle, source)
+    root = _root(source)
+    if isinstance(root, Path) and not root.exists():
         known = ", ".join(DATASETS.names())
         raise HarkbackError(
             "no such folder", where=source, mend=f"give a folder of clips, or one of the datasets: {known}"
         )
-    return _made(DATASETS.load("folder"), Path(source), read_pickle, source)
+    if isinstance(root, Path):
+        kind = shards_in(files_in(root)) if root.is_dir() else None
+        return _made(DATASETS.load(kind or "folder"), root, read_pickle, source)
+    tree = tree_of(root)
+    return _made(DATASETS.load(shards_in(tree.files) or "folder"), root, read_pickle, source, tree=tree)
 
 
-def _made(kind: type[Any], root: Path, read_pickle: bool, source: str) -> Dataset:
+def _root(source: str) -> Path | str:
+    return source if "://" in source else Path(source)
+
+
+def _made(kind: type[Any], root: Path | str, read_pickle: bool, source: str, **more: Any) -> Dataset:
+    if isinstance(root, str) and not getattr(kind, "REMOTE", False):
+        raise HarkbackError("its files must lie in a folder of this machine", where=source, mend="fetch them first")
     if getattr(kind, "PICKLED", False):
         trusted: Dataset = kind(root, read_pickle=read_pickle)
         return trusted
     if read_pickle:
         raise HarkbackError("holds no pickled files", where=source, mend="leave --read-pickle out")
-    dataset: Dataset = kind(root)
+    dataset: Dataset = kind(root, **more)
     return dataset
