@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP_READY := $(VENV)/.app-ready
+RAY_READY := $(VENV)/.ray-ready
 # A process for each core, eight at most; one that is done takes tests from another.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-app app-ready lint bench lock lock-app clean
+.PHONY: demo test test-slow test-app test-ray app-ready lint bench lock lock-app lock-ray clean
 
 demo: $(READY)
 	$(BIN)/harkback demo
@@ -21,6 +22,11 @@ test-slow: $(READY)
 # The app's page in a browser, and its HTTP interface fuzzed. With what that needs, `make test` runs them too.
 test-app: app-ready
 	$(BIN)/python -m pytest -m app $(SIDE_BY_SIDE)
+
+# On Ray clusters that the tests start on this machine, with clips in S3 (of the test's own), tars and Parquet.
+test-ray: $(RAY_READY)
+	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest tests/unit/test_parquet.py tests/unit/test_s3.py tests/unit/test_cluster_recipes.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -49,14 +55,21 @@ $(APP_READY): $(READY) requirements-app-test.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-app-test.lock
 	touch $@
 
-# Write a lock anew from an environment that has everything at the versions wanted: `lock-app` what the other has not.
+$(RAY_READY): $(READY) requirements-ray-test.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-ray-test.lock
+	touch $@
+
+# Write a lock anew: from an environment that has everything; the tests' own from one that has them alone, besides.
 FREEZE := $(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//' | LC_ALL=C sort -f
-UNLESS_IN := awk -F== 'NR == FNR { known[tolower($$1)]; next } !(tolower($$1) in known)'
+UNLESS_IN := awk -F== 'FILENAME != "-" { known[tolower($$1)]; next } !(tolower($$1) in known)'
 lock:
-	$(FREEZE) | $(UNLESS_IN) requirements-app-test.lock - > requirements.lock
+	$(FREEZE) | $(UNLESS_IN) requirements-app-test.lock requirements-ray-test.lock - > requirements.lock
 
 lock-app:
 	$(FREEZE) | $(UNLESS_IN) requirements.lock - > requirements-app-test.lock
+
+lock-ray:
+	$(FREEZE) | $(UNLESS_IN) requirements.lock - > requirements-ray-test.lock
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache harkback-runs

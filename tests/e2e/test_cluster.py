@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+import stored
 from clusters import DIGITS, Two, lists, measured, once, store_of
 from commands import failure, result
 from fakes import Fake, tone, tones
@@ -129,6 +133,17 @@ def test_a_store_that_a_machine_does_not_see(two: Two, tmp_path: Path, monkeypat
         extract(tones(tmp_path / "clips", 3), Fake(), tmp_path / "store", on=machines)
 
 
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_clips_in_shards_behind_a_url(kind: str, two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = stored.sounds(tmp_path)
+    url = f"file://{tmp_path / kind}"
+    stored.put(url, stored.tars(clips) if kind == "webdataset" else stored.tables(clips))
+    told = result(capsys, "extract", url, "--store", tmp_path / "store", "--on", two.address)
+    assert (told["clips"], told["encoded"]) == (len(clips), len(set(clips.values())))
+    result(capsys, "extract", url, "--store", tmp_path / "alone", "--workers", "0")
+    assert store_of(tmp_path / "store") == store_of(tmp_path / "alone")
+
+
 # ---- benches --------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +209,7 @@ def test_a_cluster_that_is_not_there(address: str, tmp_path: Path, capsys: pytes
 def test_a_cluster_of_this_machine_alone_asks_who_comes(tmp_path: Path) -> None:
     """In a process of its own: it is Ray's import that reads what is asked for."""
     tones(tmp_path / "clips" / "a", 5)
+    apart = tempfile.mkdtemp(prefix="ray-")  # From the cluster of the other tests; with a short name, for sockets.
     program = f"""
 import os, subprocess, sys
 from harkback.cluster import joined
@@ -207,6 +223,8 @@ with joined("ray"):
     from harkback.cli import main
     main(["extract", {str(tmp_path / "clips")!r}, "--store", {str(tmp_path / "store")!r}, "--on", "ray", "--json"])
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    env = {**os.environ, "RAY_TMPDIR": apart}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=120)
+    shutil.rmtree(apart)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["clips"] == 5

@@ -58,7 +58,7 @@ def _join(address: str) -> None:
     try:
         if told:
             _knock(told)
-        ray.init(address=address, **how)
+        ray.init(address=told or address, **how)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         mend = "give the address that ray start told on its head, from a machine that belongs to it"
         what = f"cannot be joined ({reason(error)})"
