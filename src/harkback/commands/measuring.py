@@ -47,7 +47,7 @@ class BenchCommand:
     out: Path | None = None  #: folder of the log and the report; none: harkback-runs/NAME
     train_on: str | None = None  #: where networks are trained, like cuda; none: the CPU
     workers: int | None = None  #: processes that learn side by side; none: one a core; 0: this process
-    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/scale.md)
+    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/cluster.md)
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ class ExtractCommand:
     read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: in harkback-runs/NAME/features, where bench looks
     workers: int | None = None  #: processes that decode; none: one a core; 0: this process
-    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/scale.md)
+    on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/cluster.md)
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
