@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from harkback.errors import HarkbackError
 from harkback.parallel import add_up
 from harkback.state import State, restore_into, state_of
 from harkback.triangle import add_products
@@ -59,6 +60,9 @@ class Moments(Kept):
         """Add what another has summed up. columns: (its classes,) long, what those are here; classes: known in all."""
         if not len(other.counts):
             return
+        if len(self.counts) and self.sums.shape[1] != other.sums.shape[1]:
+            what = f"vectors of {self.sums.shape[1]} and of {other.sums.shape[1]} numbers cannot be added up"
+            raise HarkbackError(what, mend="merge what has learnt from one encoder's tokens")
         self.make_room(other.sums.shape[1], classes)
         self.counts.index_add_(0, columns, other.counts)
         self.sums.index_add_(0, columns, other.sums)
