@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from harkback import parallel
 from harkback.device import beside
 from harkback.errors import HarkbackError
 from harkback.learners.base import Learner
+from harkback.learners.ridge import Ridge
+from harkback.ledger import Ledger
 from harkback.log import Run
 from harkback.parallel import Share
 from harkback.registry import LEARNERS
@@ -238,8 +241,6 @@ def test_vectors_that_are_written_down_are_all_clips() -> None:
     labels = "abcabca"
 
     def work(name: str = "ridge") -> dict[int, Tensor]:
-        from harkback.ledger import Ledger
-
         learner = LEARNERS.load(name)()
         learner.ledger = Ledger()
         learner.learn(Session.of(features_of(labels), labels))
@@ -277,6 +278,65 @@ def test_the_same_state_is_the_same_in_all() -> None:
 
     assert in_threads(3, lambda: work(0.0)) == [""] * 3
     assert all("no longer hold the same numbers" in told for told in in_threads(3, lambda: work(1e-6)))
+
+
+# ---- a bench --------------------------------------------------------------------------------------------------------
+
+
+def test_all_go_by_what_the_first_finds_in_the_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The others' view of a shared folder may lag behind."""
+    done = Run.done
+    monkeypatch.setattr(Run, "done", lambda run: done(run) if parallel.first() else 0)
+    written = note_writers(monkeypatch)
+
+    def work() -> list[int]:
+        told: list[int] = []
+        for stop_at in (2, 9):
+            made, material = side_by_side.course(tmp_path, "icarl", "icarl-fc")
+
+            def stop(more: int, stop_at: int = stop_at) -> None:
+                told.append(more)
+                if len(told) == stop_at:
+                    raise side_by_side.Stopped
+
+            with suppress(side_by_side.Stopped):
+                made.take(material, stop)
+        return told
+
+    assert in_threads(2, work) == [[0, 1, 1, 1, 1]] * 2
+    assert written == [0] * 6  # Three sessions of two contestants, all by the first.
+
+
+def note_writers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Which process wrote, each time."""
+    write, found = Run.write, []
+
+    def noted(run: Run, *arguments: Any) -> None:
+        found.append(parallel.number())
+        write(run, *arguments)
+
+    monkeypatch.setattr(Run, "write", noted)
+    return found
+
+
+def test_a_bench_whose_processes_went_apart_writes_no_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As with a learner that draws random numbers of its own."""
+    learn, written = Ridge._learn, note_writers(monkeypatch)
+
+    def drawing(learner: Ridge, *arguments: Any) -> None:
+        learn(learner, *arguments)
+        if learner.sessions:
+            learner.bias += 1e-12 * parallel.number()
+
+    monkeypatch.setattr(Ridge, "_learn", drawing)
+
+    def work() -> None:
+        made, material = side_by_side.course(tmp_path, "ridge")
+        made.take(material, lambda more: None)
+
+    with pytest.raises(HarkbackError, match="the 2 processes no longer hold the same numbers"):
+        in_threads(2, work)
+    assert written == [0]
 
 
 # ---- one process ----------------------------------------------------------------------------------------------------
