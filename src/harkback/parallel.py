@@ -59,6 +59,16 @@ def wait() -> None:
             talk.all_reduce(torch.zeros(1), group=patient)
 
 
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process does what is in the block, however long it takes; then the others do, and find it done."""
+    if not first():
+        wait()
+    yield
+    if first():
+        wait()
+
+
 def first_says(told: float) -> float:
     """What the first process has for this number, so that all go the same way."""
     if processes() == 1:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -115,6 +116,20 @@ def test_sums_and_what_the_first_one_says() -> None:
     found = in_threads(3, work)
     assert [each[:3] for each in found] == [([3, 30, 3], 5, number == 0) for number in range(3)]
     assert [each[3] for each in found] == [["0", "3", "6"], ["1", "4"], ["2", "5"]]
+
+
+def test_the_first_one_is_done_before_the_others_begin() -> None:
+    told: list[tuple[str, int]] = []
+
+    def work() -> None:
+        with parallel.first_before_others():
+            told.append(("begins", parallel.number()))
+            sleep(0.05 * (2 - parallel.number()))
+            told.append(("ends", parallel.number()))
+
+    in_threads(3, work)
+    assert told[:2] == [("begins", 0), ("ends", 0)]
+    assert len(told) == 6
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------
