@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from harkback.absorbed import attend
+from harkback.body import Gathered
 from harkback.features import TokenShape
+from harkback.parallel import Share
 from harkback.standard import Standard
 
 
@@ -28,6 +30,9 @@ class Looked(NamedTuple):
     def heat(self) -> Tensor:
         """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
         return torch.einsum("nhfp,nhf->nfp", self.spatial, self.temporal) / self.temporal.shape[1]
+
+    def over(self, share: Share) -> Gathered:
+        return Gathered(self, share)
 
 
 def alignment(frames: int, audio_tokens: int) -> Tensor:

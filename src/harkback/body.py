@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harkback.features import Features
+from harkback.parallel import Draw, Share
 from harkback.standard import Standard
 
 
@@ -22,6 +23,27 @@ class Look(Protocol):
     def heat(self) -> Tensor:
         """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
         ...
+
+    def over(self, share: Share) -> Look:
+        """The look of all clips, if this is that of one process's share of them."""
+        ...
+
+
+class Gathered:
+    """What several processes looked at. It is put together each time it is asked for: most losses never ask."""
+
+    def __init__(self, own: Look, share: Share) -> None:
+        self._own, self._share = own, share
+
+    @property
+    def vectors(self) -> Tensor:
+        return self._share.whole(self._own.vectors)
+
+    def heat(self) -> Tensor:
+        return self._share.whole(self._own.heat())
+
+    def over(self, share: Share) -> Look:
+        return Gathered(self, share)
 
 
 class Seen(NamedTuple):
@@ -41,8 +63,8 @@ class Body(Protocol):
     audio_standard: Standard
     visual_standard: Standard
 
-    def __call__(self, features: Features, generator: torch.Generator | None) -> Seen:
-        """generator: where dropout draws from while training; None: no dropout."""
+    def __call__(self, features: Features, draw: Draw | None) -> Seen:
+        """draw: what dropout draws by while training; None: no dropout."""
         ...
 
 
@@ -54,12 +76,12 @@ def new_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Line
     return layer
 
 
-def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Dropout that draws from the generator; None: not training.
+def drop(x: Tensor, share: float, draw: Draw | None) -> Tensor:
+    """Dropout by what is drawn; None: not training.
 
     x: (clips, width), or (clips, heads, width), of which all heads lose the same channels: drawing is not free.
     """
-    if generator is None or share == 0:
+    if draw is None or share == 0:
         return x
-    keep = torch.rand(len(x), *(1,) * (x.dim() - 2), x.shape[-1], generator=generator).ge_(share)
+    keep = draw(*(1,) * (x.dim() - 2), x.shape[-1]).ge_(share)
     return x * keep.div_(1 - share).to(x.device)

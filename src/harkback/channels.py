@@ -7,17 +7,31 @@ a backward pass written by hand, which needs no map of the attention to be kept.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from harkback.body import Seen
+from harkback.body import Gathered, Seen
 from harkback.channel_attention import Look, Looking, Room
 from harkback.channel_teacher import Projection, Teacher
 from harkback.features import Features, TokenShape
+from harkback.parallel import Draw, Share, add_up
 from harkback.standard import Standard
+
+
+class Held(Protocol):
+    """A look that can be held to what a teacher says."""
+
+    @property
+    def temporal(self) -> Tensor:
+        """(clips, frames, visual_dim) sums to one over the frames"""
+        ...
+
+    def hold(self, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
+        """See `spatial_distillation`."""
+        ...
 
 
 class ChannelLook(NamedTuple):
@@ -31,6 +45,30 @@ class ChannelLook(NamedTuple):
     def heat(self) -> Tensor:
         """(clips, frames, patches) the share of the whole look that fell on each patch; sums to one over a clip."""
         return self.look.heat(self.temporal).float()
+
+    def hold(self, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
+        return self.look.hold(clips.tolist(), teacher, numbers.tolist()) + self.pull[clips].sum()
+
+    def over(self, share: Share) -> GatheredChannels:
+        return GatheredChannels(self, share)
+
+
+class GatheredChannels(Gathered):
+    """What several processes looked at, each a share of the clips."""
+
+    def __init__(self, own: ChannelLook, share: Share) -> None:
+        super().__init__(own, share)
+        self._mine = own
+
+    @property
+    def temporal(self) -> Tensor:
+        return self._share.whole(self._mine.temporal)
+
+    def hold(self, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
+        mine, places = self._share.places(clips)
+        distance = self._mine.look.hold(places.tolist(), teacher, numbers[mine].tolist())
+        add_up(distance)
+        return distance + self._share.whole(self._mine.pull)[clips].sum()
 
 
 class ChannelAttention(nn.Module):
@@ -89,7 +127,7 @@ class ChannelBody(nn.Module):
         self.project_audio = uniform_linear(shape.audio_dim, width, generator)
         self.project_visual = uniform_linear(shape.visual_dim, width, generator)
 
-    def forward(self, features: Features, generator: torch.Generator | None) -> Seen:  # noqa: ARG002 (no dropout)
+    def forward(self, features: Features, draw: Draw | None) -> Seen:  # noqa: ARG002 (no dropout)
         heard = self.audio_standard(features.audio.float().mean(1))  # (clips, audio_dim)
         looked = None
         if self.guide == "audio":
@@ -103,12 +141,12 @@ class ChannelBody(nn.Module):
         return Seen(audio, visual, fused, fused, looked)
 
 
-def spatial_distillation(student: ChannelLook, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
+def spatial_distillation(student: Held, clips: Tensor, teacher: Teacher, numbers: Tensor) -> Tensor:
     """sum KL(S_teacher || S) over frames, channels and these clips of the look; a scalar.
 
     clips: (held,) long, rows of the look; numbers: (held,) long, the teacher's rows for them.
     """
-    return student.look.hold(clips.tolist(), teacher, numbers.tolist()) + student.pull[clips].sum()
+    return student.hold(clips, teacher, numbers)
 
 
 def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -10,18 +10,22 @@ from typing import Any
 import torch
 
 from harkback.contestants import Contestant
-from harkback.device import training_on
+from harkback.device import beside, training_on
 from harkback.features import FeatureRows, Rows
 from harkback.learners.base import Learner, Looks
 from harkback.log import Run, truth_columns
 from harkback.looks import pictures_of
 from harkback.material import Material, Validation
+from harkback.parallel import check_same, first, first_says, shared, wait
 from harkback.stream import Session, Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A training, and where what its contestants say is written. They learn alike and only answer otherwise."""
+    """A training, and where what its contestants say is written. They learn alike and only answer otherwise.
+
+    Of several processes all take it together; the first one writes.
+    """
 
     contestants: tuple[Contestant, ...]
     runs: tuple[Run, ...]  #: of each contestant
@@ -35,11 +39,11 @@ class Course:
 
     def done(self) -> int:
         """How many sessions are finished for all contestants."""
-        return min(run.done() for run in self.runs)
+        return min(map(_done, self.runs))
 
     def take(self, material: Material, tell: Callable[[int], object]) -> None:
         """Learn what is not finished yet. tell: is called with how many sessions more are finished."""
-        with training_on(self.device):
+        with training_on(beside(self.device)):
             self._take(material, tell)
 
     def _take(self, material: Material, tell: Callable[[int], object]) -> None:
@@ -52,7 +56,7 @@ class Course:
             return
         if done:
             # Killed between two contestants, only the one that lags behind has the state to go on from.
-            learner.restore(next(run for run in self.runs if run.done() == done).state(done - 1))
+            learner.restore(self.runs[[_done(run) for run in self.runs].index(done)].state(done - 1))
         for t in range(done, len(stream)):
             began = perf_counter()
             with self._session(stream, t, material, learner.cumulative) as session:
@@ -81,6 +85,7 @@ class Course:
         asked: FeatureRows = Rows(material.test, rows)
         truth = truth_columns([labels[row] for row in rows.tolist()], learner.classes)
         state = learner.state()
+        check_same(state)
         facts = {
             "seed": self.seed,
             "session": t,
@@ -92,18 +97,26 @@ class Course:
             "losses": learner.losses,
         }
         for number, run in enumerate(self.runs):
-            if run.done() > t:  # It was ahead of the others when they were killed, or they were added later.
+            if _done(run) > t:  # It was ahead of the others when they were killed, or they were added later.
                 continue
             answering = learner if number == 0 else self._learner(number).restore(state)
-            scores = answering.scores(asked)
-            if last and self.pictured and isinstance(answering, Looks) and self.contestants[0].modality != "audio":
-                run.write_looks(pictures_of(answering, material.test, material.test_clips, scores, truth, rows))
-            run.write(
-                t,
-                {"scores": scores, "rows": rows, "truth": truth},
-                {"learner": run.learner, "order": run.order, **facts},
-                None if last else state,
-            )
+            share = shared(len(asked))
+            scores = share.whole(answering.scores(share.of(asked)))
+            if first():
+                if last and self.pictured and isinstance(answering, Looks) and self.contestants[0].modality != "audio":
+                    run.write_looks(pictures_of(answering, material.test, material.test_clips, scores, truth, rows))
+                run.write(
+                    t,
+                    {"scores": scores, "rows": rows, "truth": truth},
+                    {"learner": run.learner, "order": run.order, **facts},
+                    None if last else state,
+                )
+            wait()
+
+
+def _done(run: Run) -> int:
+    """How many of a run's sessions are finished. Of several processes all go by what the first one finds."""
+    return int(first_says(run.done()))
 
 
 def _bytes_of(clips: int, material: Material) -> int:

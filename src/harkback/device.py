@@ -14,6 +14,7 @@ import torch
 
 from harkback.errors import HarkbackError
 from harkback.features import Features
+from harkback.parallel import here, processes
 
 _chosen = torch.device("cpu")
 
@@ -43,6 +44,13 @@ def named(name: str | None, flag: str, *, elsewhere: bool = False) -> torch.devi
         pass
     here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     raise HarkbackError(f'networks cannot be trained on "{name}" here', where=flag, mend=f"use {', '.join(here)}")
+
+
+def beside(device: torch.device) -> torch.device:
+    """Where this process trains: of several on one machine each takes another GPU, unless one is named for all."""
+    if device.type != "cuda" or device.index is not None or processes() == 1:
+        return device
+    return torch.device("cuda", here() % torch.cuda.device_count())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harkback.blocks import Block, scales
 from harkback.moments import Kept, Moments, factorised, mirror, solved
+from harkback.parallel import add_up
 from harkback.triangle import add_products
 
 HINT = 10.0  #: penalty of the regression from sound to patch: few clips tell little, and a vague hint points well
@@ -38,6 +39,11 @@ class Patches(Kept):
         self.count = self.count + sign * others.count
         self.sum = self.sum + sign * others.sum
         self.products = self.products + sign * others.products
+
+    def add_up(self) -> None:
+        """Put the sums of all processes in their place."""
+        for array in (self.count, self.sum, self.products):
+            add_up(array)
 
     @property
     def mean(self) -> Tensor:

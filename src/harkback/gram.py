@@ -73,6 +73,22 @@ class Root(Kept):
         aims = max(self.cross.shape[1], y.shape[1])
         self.cross = _wider(self.cross, aims).addmm(h.T, _wider(y, aims))
 
+    def merge(self, other: Root, columns: Tensor) -> None:
+        """Add the sums of another. columns: (its aims,) long, what they are here."""
+        count, aims = self.count + other.count, other.cross if len(other.gram) else other.aims
+        placed = aims.new_zeros(len(aims), max(columns.tolist(), default=-1) + 1)
+        placed[:, columns] = aims
+        if len(other.rows):
+            self.absorb([(other.rows, placed)])
+        elif len(other.gram):
+            rows, own = self.rows.reshape(-1, len(other.gram)), self.aims
+            self._let_go()
+            self._sum_up(rows, own)
+            self.gram += other.gram
+            self.cross = _wider(self.cross, max(self.cross.shape[1], placed.shape[1]))
+            self.cross[:, : placed.shape[1]] += placed
+        self.count = count
+
     def remove(self, h: Tensor, aim: int | None = None) -> None:
         """Take vectors away that were added: (clips, columns); and with them an aim that was theirs alone, if they had.
 
@@ -164,6 +180,16 @@ class Centres(Kept):
         share = len(x) / self.counts[target]
         self.means[target] += share * moved
         return torch.cat([_centred(x - mean), ((known * share).sqrt() * moved)[None]])
+
+    def merge(self, other: Centres, columns: Tensor, classes: int) -> Tensor:
+        """(its classes, columns) the row for each mean that moves, as above. columns: what its classes are here."""
+        self.counts = with_room(self.counts, classes)
+        self.means = with_room(self.means, classes, other.means.shape[1])
+        known, moved = self.counts[columns], other.means - self.means[columns]
+        share = other.counts / (known + other.counts)
+        self.counts[columns] += other.counts
+        self.means[columns] += share[:, None] * moved
+        return (known * share).sqrt()[:, None] * moved
 
     def remove(self, target: int) -> None:
         self.counts, self.means = without_row(self.counts, target), without_row(self.means, target)

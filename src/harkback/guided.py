@@ -11,6 +11,7 @@ from torch.nn.functional import relu
 from harkback.attention import GuidedAttention, alignment
 from harkback.body import Seen, drop, new_linear
 from harkback.features import Features, TokenShape
+from harkback.parallel import Draw
 from harkback.standard import Standard
 
 
@@ -48,7 +49,7 @@ class GuidedBody(nn.Module):
         self.values = nn.Parameter(torch.empty(heads, shape.visual_dim, width // heads))
         nn.init.normal_(self.values, std=shape.visual_dim**-0.5, generator=generator)
 
-    def forward(self, features: Features, generator: torch.Generator | None) -> Seen:
+    def forward(self, features: Features, draw: Draw | None) -> Seen:
         # Listen: every token alike, then the clip as mean, attended mean and peak of its tokens.
         tokens = self.audio_standard(features.audio.float())  # (clips, audio_tokens, audio_dim)
         sounds = relu(self.listen(tokens)) * features.heard[:, None, None]  # (clips, audio_tokens, width)
@@ -62,14 +63,14 @@ class GuidedBody(nn.Module):
         else:
             plain = self.visual_standard(features.visual.mean((1, 2), dtype=torch.float32))
         # Learn: f = project(audio) + project(attended visual), eq. (9) of docs/method.md.
-        audio = self.project_audio(drop(self._heard(sounds), self.dropout, generator)) * features.heard[:, None]
-        sight = self.project_plain(drop(plain, self.dropout, generator))
+        audio = self.project_audio(drop(self._heard(sounds), self.dropout, draw)) * features.heard[:, None]
+        sight = self.project_plain(drop(plain, self.dropout, draw))
         if looked is not None:
-            seen = drop(looked.vectors, self.dropout, generator)  # (clips, heads, visual_dim)
+            seen = drop(looked.vectors, self.dropout, draw)  # (clips, heads, visual_dim)
             sight = sight + torch.einsum("nhd,hdw->nhw", seen, self.values).flatten(1)
         sight = sight * features.seen[:, None]
         fused = audio + sight
-        return Seen(audio, sight, fused, drop(relu(fused), self.dropout, generator), looked)
+        return Seen(audio, sight, fused, drop(relu(fused), self.dropout, draw), looked)
 
     def _heard(self, sounds: Tensor) -> Tensor:
         weight = self.attend(sounds).softmax(1)  # (clips, audio_tokens, heads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -85,6 +85,18 @@ class Additive(Protocol):
         """Take a class out, and answer as without it. entry: what the `Ledger` has on it, over all sessions.
 
         ``classes`` no longer names it; whatever else is kept by class still has its row ``target``.
+        """
+        ...
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A learner whose statistics are sums over clips, so that what two have learnt can be added up exactly."""
+
+    def absorb(self, other: Any, columns: Tensor) -> None:
+        """Add the sums of a learner of the same kind and settings, which measures clips by what this one does.
+
+        columns: (its classes,) long, what they are in ``classes``, which has the new ones already.
         """
         ...
 

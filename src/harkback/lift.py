@@ -10,6 +10,7 @@ from torch import Tensor
 from harkback.buffer import reading
 from harkback.features import FeatureRows, Features
 from harkback.moments import Kept, deviation
+from harkback.parallel import shared
 from harkback.pooling import summaries
 
 DRAWN = 256 << 20  #: bytes of random projections that a process keeps
@@ -74,8 +75,10 @@ class FirstStandard(Kept):
         self.visual = Scale()
 
     def learn(self, rows: FeatureRows) -> tuple[Tensor, Tensor]:
-        """The vectors of a session's clips, as when called; each clip is read once."""
-        count, shape = len(rows), rows.shape
+        """The vectors of a session's clips, as when called; each clip is read once, by one of the processes."""
+        share, shape = shared(len(rows)), rows.shape
+        rows = share.of(rows)
+        count = len(rows)
         audio, visual = (
             torch.empty(count, 3 * dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim)
         )
@@ -83,6 +86,7 @@ class FirstStandard(Kept):
         for batch, clips in reading(rows):
             audio[batch], visual[batch] = summaries(clips)
             heard[batch], seen[batch] = clips.heard, clips.seen
+        audio, visual, heard, seen = (share.whole(array) for array in (audio, visual, heard, seen))
         for scale, x, there in ((self.audio, audio, heard), (self.visual, visual, seen)):
             if there.any() and not len(scale.mean):
                 scale.measure(x[there])

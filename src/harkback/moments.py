@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from harkback.errors import HarkbackError
+from harkback.parallel import add_up
 from harkback.state import State, restore_into, state_of
 from harkback.triangle import add_products
 
@@ -39,17 +41,37 @@ class Moments(Kept):
 
     def add(self, x: Tensor, targets: Tensor, classes: int, weight: Tensor | None = None) -> None:
         """x: (clips, columns) float64; targets: (clips,) long; classes: known in all; weight: (clips,), or 1 each."""
-        columns = x.shape[1]
-        if not len(self.counts):
-            self.products = torch.zeros(*(columns,) * (1 + self.full), dtype=torch.float64)
-        self.counts = with_room(self.counts, classes)
-        self.sums = with_room(self.sums, classes, columns)
+        self.make_room(x.shape[1], classes)
         y = one_hot(targets, classes).double()
         if weight is not None:
             y *= weight[:, None]
         self.counts += y.sum(0)
         self.sums += y.T @ x
         self._add_products(x if weight is None else weight.sqrt()[:, None] * x)
+
+    def make_room(self, columns: int, classes: int) -> None:
+        """For vectors of so many columns, and for classes that are new."""
+        if not len(self.counts):
+            self.products = torch.zeros(*(columns,) * (1 + self.full), dtype=torch.float64)
+        self.counts = with_room(self.counts, classes)
+        self.sums = with_room(self.sums, classes, columns)
+
+    def merge(self, other: Moments, columns: Tensor, classes: int) -> None:
+        """Add what another has summed up. columns: (its classes,) long, what those are here; classes: known in all."""
+        if not len(other.counts):
+            return
+        if len(self.counts) and self.sums.shape[1] != other.sums.shape[1]:
+            what = f"vectors of {self.sums.shape[1]} and of {other.sums.shape[1]} numbers cannot be added up"
+            raise HarkbackError(what, mend="merge what has learnt from one encoder's tokens")
+        self.make_room(other.sums.shape[1], classes)
+        self.counts.index_add_(0, columns, other.counts)
+        self.sums.index_add_(0, columns, other.sums)
+        self.products += other.products
+
+    def add_up(self) -> None:
+        """Put the sums of all processes in their place."""
+        for array in (self.counts, self.sums, self.products):
+            add_up(array)
 
     def remove(self, x: Tensor, target: int) -> None:
         """Take a class out whose clips, each of weight 1, had the vectors x (clips, columns)."""

@@ -15,6 +15,7 @@ from harkback.device import carried, training_device
 from harkback.features import FeatureRows, Features, TokenShape
 from harkback.guided import GuidedBody
 from harkback.heads import Head, ProxyHead
+from harkback.parallel import Share, shared
 from harkback.standard import measure
 from harkback.state import State
 
@@ -70,11 +71,22 @@ class Network(nn.Module):
         self.body.to(self.device)
         self.head = self.kind(self.body.width)
 
-    def forward(self, features: Features, generator: torch.Generator | None = None) -> Answers:
-        """generator: where dropout draws from while training; None: no dropout."""
-        seen: Seen = self.body(carried(features, self.device), generator)
+    def forward(
+        self, features: Features, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> Answers:
+        """The answers for all clips that are shared out, where ``features`` are those of this process; None: for these.
+
+        generator: where dropout draws from while training; None: no dropout.
+        """
+        share = share or Share(len(features))
+        draw = None if generator is None else share.uniform(generator)
+        seen: Seen = self.body(carried(features, self.device), draw)
         audio, visual, fused, read = (part.cpu() for part in seen[:4])
-        return Answers(audio, visual, fused, self.head(read), seen.looked)
+        looked = seen.looked
+        if share.processes > 1:
+            audio, visual, fused, read = share.whole(torch.stack([audio, visual, fused, read], 1)).unbind(1)
+            looked = looked and looked.over(share)
+        return Answers(audio, visual, fused, self.head(read), looked)
 
     def state(self) -> State:
         if self.built is None:
@@ -117,7 +129,8 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def ask(self, rows: FeatureRows) -> Answers:
-        """The answers for all rows, a batch at a time, without where it looked."""
-        said = [self.answer(clips)[:4] for _, clips in reading(rows)]
-        audio, visual, fused, logits = (torch.cat(part) for part in zip(*said, strict=True))
+        """The answers for all rows, a batch at a time, without where it looked. Every process asks about its share."""
+        share = shared(len(rows))
+        said = [self.answer(clips)[:4] for _, clips in reading(share.of(rows))]
+        audio, visual, fused, logits = (share.whole(torch.cat(part)) for part in zip(*said, strict=True))
         return Answers(audio, visual, fused, logits)

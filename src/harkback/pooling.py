@@ -10,6 +10,9 @@ from torch import Tensor
 
 from harkback.buffer import reading
 from harkback.features import FeatureRows, Features, TokenShape
+from harkback.ledger import Ledger
+from harkback.moments import Moments
+from harkback.parallel import Share, shared
 from harkback.pieces import CACHED
 
 VECTORS = 1024  #: given at a time: the sum of their products is read and written once for all of them
@@ -41,6 +44,32 @@ def pooled_batches(rows: FeatureRows) -> Iterator[tuple[Tensor, Tensor]]:
             numbers, vectors = [], []
     if vectors:
         yield torch.cat(numbers), torch.cat(vectors)
+
+
+def add_pooled(
+    moments: Moments,
+    rows: FeatureRows,
+    targets: Tensor,
+    classes: int,
+    *,
+    weight: Tensor | None = None,
+    ledger: Ledger | None = None,
+) -> None:
+    """Add the `pooled` vectors of all clips to sums. Every process adds up its share, unless a ledger wants every clip.
+
+    targets: (clips,) long; classes: known in all; weight: (classes,) of a clip of each, or 1.
+    """
+    share = shared(len(rows)) if ledger is None else Share(len(rows))
+    sums = moments if share.processes == 1 else Moments(products=moments.full)
+    sums.make_room(pooled_dim(rows.shape), classes)
+    mine = targets[share.once]
+    for some, x in pooled_batches(share.once_each(rows)):
+        sums.add(x, mine[some], classes, None if weight is None else weight[mine[some]])
+        if ledger is not None:
+            ledger.clips(mine[some], x)
+    if sums is not moments:
+        sums.add_up()
+        moments.merge(sums, torch.arange(classes), classes)
 
 
 def summaries(features: Features) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harkback.buffer import reading
 from harkback.features import FeatureRows
+from harkback.parallel import add_up, shared
 
 CHUNK = 2**17  #: numbers that are summed at a time, in double precision: they stay in the cache
 
@@ -36,11 +37,11 @@ class Standard(nn.Module):
 
 @torch.no_grad()
 def measure(rows: FeatureRows, audio: Standard, visual: Standard) -> None:
-    """Set both from the tokens of these clips, where they are there."""
+    """Set both from the tokens of these clips, where they are there. Every process adds its share of the clips up."""
     shape = rows.shape
     sums = [torch.zeros(2, dim, dtype=torch.float64) for dim in (shape.audio_dim, shape.visual_dim)]
-    counts = [0, 0]
-    for _, part in reading(rows):
+    counts = torch.zeros(2, dtype=torch.long)
+    for _, part in reading(shared(len(rows)).once_each(rows)):
         for i, (tokens, there) in enumerate(((part.audio, part.heard), (part.visual, part.seen))):
             flat = tokens[there].flatten(0, -2)
             for some in flat.split(max(1, CHUNK // flat.shape[1])):
@@ -48,5 +49,7 @@ def measure(rows: FeatureRows, audio: Standard, visual: Standard) -> None:
                 sums[i][0] += exact.sum(0)
                 sums[i][1] += exact.square_().sum(0)
             counts[i] += len(flat)
-    for standard, (total, squares), count in zip((audio, visual), sums, counts, strict=True):
+    for array in (*sums, counts):
+        add_up(array)
+    for standard, (total, squares), count in zip((audio, visual), sums, counts.tolist(), strict=True):
         standard.measure(total, squares, count)

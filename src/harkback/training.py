@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from harkback.features import FeatureRows, Features
 from harkback.network import Answers, Network
+from harkback.parallel import Draw, first_says, shared
 from harkback.prefetch import Batches
 
 #: What to lower: (the network's answers, (batch,) the row numbers they answer) -> mean loss over the batch.
@@ -51,6 +52,8 @@ def fit(
 ) -> list[float]:
     """Fit all of the network's weights; every random draw comes from the generator.
 
+    Several processes share each batch out: the body is asked about a share of it in each, the loss is of all of it.
+
     fresh: how many of the rows, the first ones, are new clips; the rest are exemplars, and ``settings.replay`` of them
     join each batch. judge: how good the network is now, the more the better; the weights of the best epoch, the
     earliest of equals, are those that stay. None: the last. Returns the mean loss of each epoch.
@@ -66,18 +69,21 @@ def fit(
     for _ in range(settings.epochs):
         total = 0.0
         order = list(_batches(new, len(rows), settings, generator))  # Drawn at once, so the same on every device.
-        for batch, clips in read(order):
+        shares = [shared(len(batch)) for batch in order]
+        parts = read(share.own(batch) for batch, share in zip(order, shares, strict=True))
+        for batch, share, (_, clips) in zip(order, shares, parts, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * _shape_of_rate((step + 0.5) / steps, settings.schedule)
-            answers = network(_mute(clips, settings.mute, generator), generator)
+            answers = network(_mute(clips, settings.mute, share.uniform(generator)), generator, share)
             optimizer.zero_grad(set_to_none=True)
             value = loss(answers, batch)
             value.backward()
+            share.learn(network.parameters())
             optimizer.step()
             step += 1
             total += float(value.detach())
         losses.append(total * settings.epochs / steps)
-        if judge is not None and (now := judge()) > best:
+        if judge is not None and (now := first_says(judge())) > best:
             best, kept = now, {name: array.clone() for name, array in network.state_dict().items()}
     if kept is not None:
         network.load_state_dict(kept)
@@ -113,14 +119,14 @@ def _shape_of_rate(done: float, schedule: str = "cosine") -> float:
     return float(0.5 + 0.5 * torch.cos(torch.tensor((done - 0.1) / 0.9 * torch.pi)))
 
 
-def _mute(features: Features, share: float, generator: torch.Generator) -> Features:
+def _mute(features: Features, share: float, draw: Draw) -> Features:
     """Withhold the sound of some clips and the picture of others.
 
     Else the stronger modality explains the training clips alone and the weaker one is never learnt; and a model that
     will meet silent videos should have met some.
     """
-    draw = torch.rand(len(features), generator=generator)
+    drawn = draw()
     both = features.heard & features.seen
     return replace(
-        features, heard=features.heard & ~(both & (draw < share)), seen=features.seen & ~(both & (draw > 1 - share))
+        features, heard=features.heard & ~(both & (drawn < share)), seen=features.seen & ~(both & (drawn > 1 - share))
     )

@@ -14,6 +14,7 @@ from fakes import random_features
 from harkback.device import carried, named, training_device, training_on
 from harkback.errors import HarkbackError
 from harkback.network import AVCIL_NETWORK, Network, NetworkSettings
+from harkback.parallel import Share
 
 META = torch.device("meta")
 SMALL = NetworkSettings(width=8, heads=2, key_dim=4, dropout=0.3)
@@ -33,7 +34,7 @@ def test_a_body_leaves_nothing_on_the_cpu(settings: NetworkSettings) -> None:
     network.build(rows.shape, torch.Generator().manual_seed(0))
     assert {values.device for values in network.body.state_dict().values()} == {META}
     assert {values.device for values in network.head.parameters()} == {torch.device("cpu")}
-    seen = network.body(carried(rows, META), torch.Generator().manual_seed(0))
+    seen = network.body(carried(rows, META), Share(4).uniform(torch.Generator().manual_seed(0)))
     assert {part.device for part in seen[:4]} == {META}
     assert seen.fused.shape == (4, settings.width)
     (seen.fused.sum() + seen.read.sum()).backward()

@@ -14,6 +14,7 @@ from harkback.body import drop as _drop
 from harkback.features import READ, Features
 from harkback.heads import Head
 from harkback.network import Network, NetworkSettings
+from harkback.parallel import Share
 from harkback.standard import Standard
 
 SMALL = NetworkSettings(width=8, heads=2, key_dim=3)
@@ -167,17 +168,17 @@ def test_no_gradient_flows_into_the_tokens_and_every_weight_gets_one() -> None:
 
 def test_dropout_keeps_the_mean_and_is_the_generators() -> None:
     x = torch.ones(100, 200)
-    dropped = _drop(x, 0.3, seeded())
+    dropped = _drop(x, 0.3, Share(100).uniform(seeded()))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.02)
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
     assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
-    assert torch.equal(dropped, _drop(x, 0.3, seeded()))
+    assert torch.equal(dropped, _drop(x, 0.3, Share(100).uniform(seeded())))
     assert torch.equal(_drop(x, 0.3, None), x)
-    assert torch.equal(_drop(x, 0.0, seeded()), x)
+    assert torch.equal(_drop(x, 0.0, Share(100).uniform(seeded())), x)
 
 
 def test_heads_lose_the_same_channels() -> None:
-    dropped = _drop(torch.ones(50, 3, 40), 0.5, seeded())
+    dropped = _drop(torch.ones(50, 3, 40), 0.5, Share(50).uniform(seeded()))
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert not torch.equal(dropped[0], dropped[1])
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from fakes import Mapped, random_features, same_state, without
 from harkback.features import Features
 from harkback.network import Answers, Network, NetworkSettings
+from harkback.parallel import Share
 from harkback.training import AVCIL_TRAIN, TrainSettings, _batches, _mute, _shape_of_rate, class_loss, fit
 
 SMALL = NetworkSettings(width=8, heads=2, key_dim=2, dropout=0.0)
@@ -353,7 +354,7 @@ def test_without_a_judge_the_last_weights_stay() -> None:
 def test_sound_or_picture_is_withheld_never_both() -> None:
     rows = random_features(4000)
     some = torch.Generator().manual_seed(0)
-    muted = _mute(rows, 0.25, some)
+    muted = _mute(rows, 0.25, Share(len(rows)).uniform(some))
     deaf, blind = ~muted.heard, ~muted.seen
     assert not (deaf & blind).any()
     for share in (deaf, blind):
@@ -365,7 +366,7 @@ def test_sound_or_picture_is_withheld_never_both() -> None:
 
 def test_what_is_all_that_a_clip_has_is_not_withheld() -> None:
     rows = without(random_features(300), sound=range(100), picture=range(100, 200))
-    muted = _mute(rows, 0.5, torch.Generator().manual_seed(0))
+    muted = _mute(rows, 0.5, Share(len(rows)).uniform(torch.Generator().manual_seed(0)))
     assert muted.seen[:100].all()
     assert muted.heard[100:200].all()
     assert not muted.heard[:100].any()
@@ -375,6 +376,6 @@ def test_what_is_all_that_a_clip_has_is_not_withheld() -> None:
 
 def test_a_share_of_nothing_withholds_nothing() -> None:
     rows = random_features(200)
-    muted = _mute(rows, 0.0, torch.Generator().manual_seed(0))
+    muted = _mute(rows, 0.0, Share(len(rows)).uniform(torch.Generator().manual_seed(0)))
     assert muted.heard.all()
     assert muted.seen.all()

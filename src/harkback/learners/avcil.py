@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from harkback.channel_teacher import Projection, Teacher
-from harkback.channels import ChannelLook, spatial_distillation
+from harkback.channels import ChannelLook, Held, spatial_distillation
 from harkback.device import carried
 from harkback.distill import class_contrast, instance_contrast, logit_distillation, separated_cross_entropy
 from harkback.errors import HarkbackError
@@ -77,7 +77,7 @@ class AVCIL(Learner[AVCILSettings]):
                 total = total + s.class_weight * class_contrast(*pair, targets[batch][both], t)
             held = (batch >= fresh).nonzero().flatten()
             if attention is not None and len(held):
-                total = total + self._held(cast(ChannelLook, said.looked), held, attention, batch[held] - fresh)
+                total = total + self._held(cast(Held, said.looked), held, attention, batch[held] - fresh)
             return total
 
         judge = self.judge(lambda clips: self.network.answer(clips).logits)
@@ -99,7 +99,7 @@ class AVCIL(Learner[AVCILSettings]):
         tokens = carried(exemplars, self.network.device).visual
         return Teacher(torch.cat(queries), torch.cat(temporals), how, tokens)
 
-    def _held(self, looked: ChannelLook, rows: Tensor, teacher: Teacher, exemplars: Tensor) -> Tensor:
+    def _held(self, looked: Held, rows: Tensor, teacher: Teacher, exemplars: Tensor) -> Tensor:
         """Attention distillation: KL from the teacher's maps, per exemplar.
 
         rows: (held,) long, which of the look are exemplars; exemplars: (held,) long, their numbers in the memory.

@@ -12,7 +12,7 @@ from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments, regression, with_room
-from harkback.pooling import pooled, pooled_batches
+from harkback.pooling import add_pooled, pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,16 @@ class BalancedRidge(Learner[BalancedRidgeSettings]):
         share = (fresh / self.counts)[:known]
         if share.any():
             _fade(self.moments, share)
-        for rows, x in pooled_batches(features):
-            self.moments.add(x, targets[rows], len(self.classes), 1 / self.counts[targets[rows]])
+        add_pooled(self.moments, features, targets, len(self.classes), weight=1 / self.counts)
+        self.weight, self.bias = regression(self.moments, self.settings.penalty)
+
+    def absorb(self, other: BalancedRidge, columns: Tensor) -> None:
+        """Of classes that one of the two has: the products of a class are not known apart, to be weighed anew."""
+        if (columns < len(self.counts)).any():
+            what = "two of balanced-ridge that both have learnt a class cannot be merged"
+            raise HarkbackError(what, mend="teach each class to one of them, or take ridge")
+        self.counts = with_room(self.counts, len(self.classes)).index_add_(0, columns, other.counts)
+        self.moments.merge(other.moments, columns, len(self.classes))
         self.weight, self.bias = regression(self.moments, self.settings.penalty)
 
     def _scores(self, features: Features) -> Tensor:

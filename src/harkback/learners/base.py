@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, final, runtime_checkable
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from harkback.buffer import reading
 from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
-from harkback.ledger import Additive, Ledger
+from harkback.ledger import Additive, Ledger, Mergeable
 from harkback.moments import without_row
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
@@ -34,6 +36,8 @@ class Learner(ABC, Generic[SettingsT]):
     cumulative: ClassVar[bool] = False  #: is handed every clip so far, not the session's alone: a ceiling, not a method
     #: Attributes whose numbers are fitted to the clips, beside the parameters of networks, which are found.
     FITTED: ClassVar[tuple[str, ...]] = ()
+    #: Attributes by which clips are measured, once and for all: alike in learners that can be merged.
+    COMMON: ClassVar[tuple[str, ...]] = ()
     #: Named settings, by dotted name: ``{"fc": {"answer": "fc"}}`` makes a learner ``icarl`` also ``icarl-fc``.
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: The same for what the learner is without one of its parts: the suite ``l3-ablation``.
@@ -105,6 +109,41 @@ class Learner(ABC, Generic[SettingsT]):
         return self
 
     @final
+    def begin(self) -> Self:
+        """One that has learnt nothing yet and measures clips as this one does, so that it can be merged with it."""
+        made = type(self)(self.settings, memory=self.budget)
+        for name in self.COMMON:
+            setattr(made, name, deepcopy(getattr(self, name)))
+        return made
+
+    @final
+    def merge(self, other: Self) -> Self:
+        """Know what another knows as well, as if its sessions had come after this one's; it must be `Mergeable`.
+
+        Classes go by their names. No clip may have been learnt by both: it would count twice.
+        """
+        name = type(self).__name__.lower()
+        if not isinstance(self, Mergeable):
+            raise HarkbackError(f"what two learners of the kind {name} know cannot be added up", mend="use ridge")
+        if type(other) is not type(self) or other.settings != self.settings:
+            raise HarkbackError("only learners of one kind and with the same settings can be merged", where=name)
+        if not _same(_common(self), _common(other)):
+            what = "the two measure clips by different first sessions"
+            raise HarkbackError(what, where=name, mend="begin() the one from the other, once that has learnt a session")
+        before = self.classes, self.born
+        fresh = torch.tensor([known not in self.classes for known in other.classes], dtype=torch.bool)
+        self.classes += tuple(known for known in other.classes if known not in self.classes)
+        self.born = torch.cat([self.born, self.sessions + other.born[fresh]])
+        try:
+            if other.classes:
+                self.absorb(other, torch.tensor([self.classes.index(known) for known in other.classes]))
+        except BaseException:
+            self.classes, self.born = before
+            raise
+        self.sessions = self.sessions + other.sessions
+        return self
+
+    @final
     def trained_parameters(self) -> int:
         """How many numbers were fitted to clips: weights, not memory or counters."""
         found = sum(p.numel() for part in vars(self).values() if isinstance(part, nn.Module) for p in part.parameters())
@@ -155,3 +194,11 @@ class Looks(Protocol):
     def heat(self, features: Features) -> Tensor:
         """(clips, frames, patches) share of the look that fell on each patch; sums to one over a clip."""
         ...
+
+
+def _common(learner: Learner[Any]) -> State:
+    return state_of(SimpleNamespace(**{name: getattr(learner, name) for name in learner.COMMON}))
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -40,6 +41,7 @@ class FeCAM(Learner[FeCAMSettings]):
 
     Settings = FeCAMSettings
     FITTED: ClassVar[tuple[str, ...]] = ("centres.means", "axes")
+    COMMON: ClassVar[tuple[str, ...]] = ("standard",)
 
     def __init__(self, settings: FeCAMSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
@@ -56,12 +58,21 @@ class FeCAM(Learner[FeCAMSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         x = self._transform(self.standard.learn(features))
-        others = ~torch.isin(self.owner, targets)
-        axes, owner = [self.axes[others].reshape(-1, x.shape[1])], [self.owner[others]]
-        for target, rows in by_class(targets):
-            former = self.axes[self.owner == target].reshape(-1, x.shape[1])
-            added = self.centres.add(x[rows], target, len(self.classes))
-            mine, _ = orthogonal(torch.cat([former, added]), x.new_zeros(len(former) + len(added), 0))
+        added = ((c, self.centres.add(x[rows], c, len(self.classes))) for c, rows in by_class(targets))
+        self._spread(added, targets, x.shape[1])
+
+    def absorb(self, other: FeCAM, columns: Tensor) -> None:
+        apart = self.centres.merge(other.centres, columns, len(self.classes))
+        added = ((c, torch.cat([other.axes[other.owner == i], apart[i, None]])) for i, c in enumerate(columns.tolist()))
+        self._spread(added, columns, apart.shape[1])
+
+    def _spread(self, added: Iterable[tuple[int, Tensor]], classes: Tensor, columns: int) -> None:
+        """Add rows (any, columns) to the scatters of these classes."""
+        others = ~torch.isin(self.owner, classes)
+        axes, owner = [self.axes[others].reshape(-1, columns)], [self.owner[others]]
+        for target, rows in added:
+            former = self.axes[self.owner == target].reshape(-1, columns)
+            mine, _ = orthogonal(torch.cat([former, rows]), rows.new_zeros(len(former) + len(rows), 0))
             axes.append(mine)
             owner.append(torch.full((len(mine),), target))
         self.axes, self.owner = torch.cat(axes), torch.cat(owner)

@@ -20,6 +20,7 @@ from harkback.gaze import Foretelling, Patches, Tally, attended, shares
 from harkback.gram import by_class
 from harkback.learners.base import Learner
 from harkback.moments import Moments
+from harkback.parallel import shared
 from harkback.pieces import pieces
 from harkback.standard import Standard, measure
 from harkback.state import State
@@ -168,16 +169,20 @@ class Hark(Learner[HarkSettings]):
         bags = self.sound, self.picture
         sound, picture = (torch.empty(len(rows), bag.columns, dtype=torch.float64) for bag in bags)
         heard, seen = torch.empty(2, len(rows), dtype=torch.bool)
+        share = shared(len(rows))
         for target, mine in by_class(targets):  # With a ledger or without: the same sums, to the bit.
+            mine = mine[share.places(mine)[0]]
             met = Tally(rows.shape.visual_dim)
             for batch, clips in reading(Rows(rows, mine)):
                 here = mine[batch]
                 sound[here], picture[here] = self.sound.of(clips.audio), self._pictures(clips, met)
                 heard[here], seen[here] = clips.heard, clips.seen
             added = met.patches()
+            added.add_up()
             self.patches.add(added)
             if self.ledger is not None:
                 self.ledger.sums(target, patches=added.count, patch_sum=added.sum, patch_products=added.products)
+        sound, picture, heard, seen = (share.whole(share.own(array)) for array in (sound, picture, heard, seen))
         self.sound.fix(sound, heard)
         self.picture.fix(picture, seen)
         plain = torch.where(seen[:, None], picture[:, : rows.shape.visual_dim], 0.0)
@@ -222,11 +227,12 @@ class Hark(Learner[HarkSettings]):
 
     def _look_at(self, rows: FeatureRows, direction: Tensor) -> Tensor:
         """(clips, visual_dim) what is looked at in clips that are read; direction: (clips, visual_dim)."""
-        parts = [torch.zeros(0, direction.shape[1], dtype=torch.float64)]
-        for batch, clips in reading(rows):
+        parts, share = [torch.zeros(0, direction.shape[1], dtype=torch.float64)], shared(len(rows))
+        direction = share.own(direction)
+        for batch, clips in reading(share.of(rows)):
             where = direction[batch]
             parts += [self._looked(where[some], few, self._patches(few)) for some, few in self._few(clips)]
-        return torch.cat(parts)
+        return share.whole(torch.cat(parts))
 
     def _look_anew(self, rows: FeatureRows, heard: Tensor, plain: Tensor, targets: Tensor) -> Tensor:
         """(clips, visual_dim) what a session's clips look at; sets ``gaze`` for clips to come."""

@@ -40,6 +40,7 @@ class KLDA(Learner[KLDASettings]):
 
     Settings = KLDASettings
     FITTED: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    COMMON: ClassVar[tuple[str, ...]] = ("seed", "standard")
 
     def __init__(self, settings: KLDASettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
@@ -60,6 +61,12 @@ class KLDA(Learner[KLDASettings]):
         self.root.absorb(self._spread(x, targets))
         if self.ledger is not None:
             self.ledger.clips(targets, x)
+        self._solve()
+
+    def absorb(self, other: KLDA, columns: Tensor) -> None:
+        apart = self.centres.merge(other.centres, columns, len(self.classes))
+        self.root.merge(other.root, columns[:0])
+        self.root.absorb([(apart, apart.new_zeros(len(apart), 0))])
         self._solve()
 
     def subtract(self, target: int, entry: State) -> None:

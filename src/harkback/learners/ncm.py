@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments
-from harkback.pooling import pooled, pooled_batches
+from harkback.pooling import add_pooled, pooled
 from harkback.state import State
 
 
@@ -36,10 +36,10 @@ class NCM(Learner[NCMSettings]):
         self.moments = Moments(products=False)
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        for rows, x in pooled_batches(features):
-            self.moments.add(x, targets[rows], len(self.classes))
-            if self.ledger is not None:
-                self.ledger.clips(targets[rows], x)
+        add_pooled(self.moments, features, targets, len(self.classes), ledger=self.ledger)
+
+    def absorb(self, other: NCM, columns: Tensor) -> None:
+        self.moments.merge(other.moments, columns, len(self.classes))
 
     def subtract(self, target: int, entry: State) -> None:
         self.moments.remove(entry["x"], target)

@@ -43,6 +43,7 @@ class RanPAC(Learner[RanPACSettings]):
 
     Settings = RanPACSettings
     FITTED: ClassVar[tuple[str, ...]] = ("weight",)
+    COMMON: ClassVar[tuple[str, ...]] = ("seed", "standard")
 
     def __init__(self, settings: RanPACSettings | None = None, *, memory: int = 0, seed: int = 0) -> None:
         super().__init__(settings, memory=memory, seed=seed)
@@ -78,6 +79,12 @@ class RanPAC(Learner[RanPACSettings]):
         if len(self.root.rows) + len(x) > most:  # Rows and sums will be held at one time: that is enough.
             return self._lifted(x, y)
         return (some.pop(0) for some in held for _ in range(len(some)))
+
+    def absorb(self, other: RanPAC, columns: Tensor) -> None:
+        """The penalty is the other's, whose sessions are the last."""
+        self.penalty = other.penalty.clone()
+        self.root.merge(other.root, columns)
+        self.weight = self.root.ridge(self.penalty)
 
     def subtract(self, target: int, entry: State) -> None:
         """The penalty, which clips of the last session chose, stays."""

@@ -12,7 +12,7 @@ from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.moments import Moments, regression
-from harkback.pooling import pooled, pooled_batches
+from harkback.pooling import add_pooled, pooled
 from harkback.state import State
 
 
@@ -42,10 +42,11 @@ class Ridge(Learner[RidgeSettings]):
         self.bias = torch.zeros(0, dtype=torch.float64)  #: (classes,)
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        for rows, x in pooled_batches(features):
-            self.moments.add(x, targets[rows], len(self.classes))
-            if self.ledger is not None:
-                self.ledger.clips(targets[rows], x)
+        add_pooled(self.moments, features, targets, len(self.classes), ledger=self.ledger)
+        self.weight, self.bias = regression(self.moments, self.settings.penalty)
+
+    def absorb(self, other: Ridge, columns: Tensor) -> None:
+        self.moments.merge(other.moments, columns, len(self.classes))
         self.weight, self.bias = regression(self.moments, self.settings.penalty)
 
     def subtract(self, target: int, entry: State) -> None:
