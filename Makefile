@@ -23,10 +23,12 @@ test-slow: $(READY)
 test-app: app-ready
 	$(BIN)/python -m pytest -m app $(SIDE_BY_SIDE)
 
-# On Ray clusters that the tests start on this machine, with clips in S3 (of the test's own), tars and Parquet.
+# Beyond one machine: on Ray clusters that the tests start here; by torchrun; merged statistics; clips in S3 (of the
+# test's own) and Parquet; the recipes.
+BEYOND := $(addprefix tests/unit/test_,parallel.py merging.py parquet.py s3.py cluster_recipes.py) tests/e2e/test_torchrun.py
 test-ray: $(RAY_READY)
 	$(BIN)/python -m pytest -m ray
-	$(BIN)/python -m pytest tests/unit/test_parquet.py tests/unit/test_s3.py tests/unit/test_cluster_recipes.py
+	$(BIN)/python -m pytest --slow $(BEYOND)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(name: str, args: list[str]) -> None:
     if name not in COMMANDS:
         raise HarkbackError(f'there is no command "{name}"', mend=f"choose from {', '.join(COMMANDS)}")
+    if name != "bench" and os.environ.get("WORLD_SIZE", "1") != "1":  # Asked first: the rest loads torch.
+        from harkback.parallel import processes
+
+        if processes() > 1:
+            raise HarkbackError(f"{name} is one process's work", where="torchrun", mend="start it without torchrun")
     kinds = [registry for registry, commands in SETTINGS.items() if name in commands]
     if kinds:
         only = mentioned(args) if name in MENTIONED else None

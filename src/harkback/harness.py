@@ -24,6 +24,7 @@ from harkback.formats import count
 from harkback.log import Run
 from harkback.material import Material, Validation, prepare, spec_of
 from harkback.modality import Modality
+from harkback.parallel import first, first_before_others, processes, wait
 from harkback.store import usual_store
 from harkback.stream import cut, shuffled
 from harkback.workers import cores, team
@@ -156,12 +157,17 @@ def bench(
     """Run every contestant on every seed and class order. What ``out`` already holds of this very bench is not redone.
 
     encoder: None for a dataset that comes as features; workers: processes that learn side by side; None: one a core;
-    0: this process. on: machines that do the work instead; a run that fails there is told in `Bench.failed`.
+    0: this process. on: machines that do the work instead; a run that fails there is told in `Bench.failed`. Processes
+    that `torchrun` started share out each training (`harkback.parallel`).
     """
+    if processes() > 1 and (workers or on is not None):
+        what = "processes that torchrun starts share each training out"
+        raise HarkbackError(what, where="--on" if on else "--workers", mend="leave it out")
     # What cannot be is told before hours of encoding.
     contestants, protocol = settings.contestants(), protocol_of(dataset, settings)
     spec, device = spec_of(dataset, encoder), named(settings.train_on, "--train-on", elsewhere=on is not None)
-    material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation, on)
+    with first_before_others():
+        material = prepare(dataset, encoder, store or usual_store(out, spec), settings.split, settings.validation, on)
     plan = planned(protocol, material, settings)
     by_training: dict[str, list[Contestant]] = {}
     for contestant in contestants:
@@ -170,6 +176,8 @@ def bench(
     frame: list[Any] = [material.identity, spec.key, plan.sizes, plan.memory, settings.validation]
     if device.type != "cpu":  # A GPU adds numbers in another order.
         frame.append(device.type)
+    if processes() > 1:  # So do several processes.
+        frame.append(processes())
     courses = []
     for seed, order in plan.pairs:
         names = plan.order(material, order)
@@ -179,11 +187,14 @@ def bench(
             courses.append(
                 Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured, device)
             )
-    failed = _take(courses, material, cores() if workers is None else workers, on)
+    workers = 0 if processes() > 1 else cores() if workers is None else workers
+    failed = _take(courses, material, workers, on)
     by_name = {(run.learner, run.seed, run.order): run for course in courses for run in course.runs}
     runs = tuple(by_name[each.name, seed, order] for seed, order in plan.pairs for each in contestants)
     finished = Bench(out, settings, material, spec.name, plan.sizes, runs, failed)
-    write_json(out / "bench.json", _facts(finished, spec, plan, contestants))
+    if first():
+        write_json(out / "bench.json", _facts(finished, spec, plan, contestants))
+    wait()
     return finished
 
 
@@ -200,7 +211,8 @@ def _take(courses: Sequence[Course], material: Material, workers: int, on: Engin
     # stopped, since threads decide the order in which numbers are added.
     workers = min(workers, len(courses))
     todo = [course for course in courses if course.done() < len(course.sizes)]
-    with tqdm(total=sum(len(course.sizes) for course in courses), desc="learning", unit="session", leave=False) as bar:
+    total, quiet = sum(len(course.sizes) for course in courses), not first()
+    with tqdm(total=total, desc="learning", unit="session", leave=False, disable=quiet) as bar:
         if on is None and workers < 2:
             for course in courses:
                 bar.set_postfix_str(f"{course.contestants[0].name}, seed {course.seed}")

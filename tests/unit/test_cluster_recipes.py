@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +256,6 @@ def test_a_flag_that_does_not_exist_is_noticed() -> None:
 
 def understood(command: str, words: list[str], where: str) -> None:
     kind = COMMANDS[command]
-    if not any(field.name == "on" for field in fields(kind)):  # A command that cannot run elsewhere yet.
-        words = shlex.split(shlex.join(words).replace("--on ray", ""))
     kinds = [registry for registry, names in SETTINGS.items() if command in names]
     told: Any = with_settings(kind, command, words, kinds)[0] if kinds else parsed(kind, command, words)
     assert isinstance(told, kind), where

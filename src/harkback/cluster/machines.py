@@ -56,7 +56,7 @@ def _join(address: str) -> None:
         return
     told = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
     try:
-        if told:
+        if told not in ("", "auto"):
             _knock(told)
         ray.init(address=told or address, **how)
     except (OSError, RuntimeError, ValueError, RayError) as error:

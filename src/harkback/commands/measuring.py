@@ -202,6 +202,10 @@ def _dataset(source: str, read_pickle: bool) -> Dataset:
 
 
 def _conclude(finished: Bench, as_json: bool) -> None:
+    from harkback.parallel import first
+
+    if not first():
+        return
     skips = finished.material.skips
     if skips:
         say(f"{len(skips)} clips were left out, the first: {skips[0].id}: {skips[0].reason}; the report lists all")
