@@ -138,6 +138,8 @@ def extracted(
     on: Engine | None = None,
 ) -> Extraction:
     """The features of these clips, encoded, or converted (here) where the dataset comes as features."""
+    if on is not None:  # Its machines are in folders of their own.
+        store = store.absolute()
     if encoder is None:
         return _encoded(dataset).convert(clips, store)
     return extract(clips, encoder, store, workers=workers, on=on)

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import harkback
 from harkback.errors import HarkbackError
 from harkback.features import Arrays, Features
 from harkback.files import read_json, write_arrays, write_json
@@ -28,6 +29,7 @@ class Parts:
     """
 
     root: Path  #: of the store
+    version: str = harkback.__version__  #: of whoever takes parts in
 
     @property
     def folder(self) -> Path:
@@ -37,6 +39,9 @@ class Parts:
         """On return the part is on the disk. Ids of the features are keys."""
         if not (self.root / "store.json").exists():  # Else a folder of that name would be begun on this machine alone.
             raise HarkbackError("is not seen by this machine", where=self.root, mend="put --store where all see it")
+        if harkback.__version__ != self.version:
+            what = f"this machine has harkback {harkback.__version__}, and the command {self.version}"
+            raise HarkbackError(what, where=self.root, mend="install the same version everywhere")
         if len(features):
             write_arrays(self._path(name), {each: getattr(features, each).contiguous() for each in Arrays._fields})
         facts = {"keys": list(features.ids), "failures": failures, "passing": passing}

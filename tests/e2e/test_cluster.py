@@ -133,6 +133,20 @@ def test_a_store_that_a_machine_does_not_see(two: Two, tmp_path: Path, monkeypat
         extract(tones(tmp_path / "clips", 3), Fake(), tmp_path / "store", on=machines)
 
 
+def test_what_is_relative_is_so_to_the_folder_of_the_command(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machines are in another."""
+    for i in range(8):
+        tone(tmp_path / "clips" / "ab"[i % 2] / f"{i}.wav", 300 + 50 * i)
+    monkeypatch.chdir(tmp_path)
+    words = ["clips", "--store", "store", "--on", two.address]
+    assert result(capsys, "extract", *words)["clips"] == 8
+    more = ["--learners", "hark", "--sessions", "2", "--seeds", "1", "--out", "out"]
+    assert result(capsys, "bench", *words, *more)["unfinished"] == []
+    assert [*Path("out").glob("runs/*/session-01.json")]
+
+
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
 def test_clips_in_shards_behind_a_url(kind: str, two: Two, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips = stored.sounds(tmp_path)

@@ -95,6 +95,12 @@ def test_a_folder_that_is_no_store_is_not_begun(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_machine_with_another_version_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(HarkbackError, match="same version"):
+        Parts(store.root, "0.0.1").write("part", rows("a", 1), {}, {})
+    assert not Parts(store.root).folder.exists()
+
+
 def test_a_part_that_a_slow_network_shows_late(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(store.root)
     slept = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import ray.data
 from harkback import extract
 from harkback.catalogue import Source
 from harkback.clips import Clip
-from harkback.cluster.machines import wants_gpu
+from harkback.cluster.machines import absolute, wants_gpu
 from harkback.decoding import Failed, Outcome, decoded, featured
 from harkback.encoders import Bare, Encoder, Opening
 from harkback.errors import HarkbackError
@@ -44,7 +44,8 @@ def fill(
     store: FeatureStore, todo: Mapping[str, Clip], encoder: Encoder, kept: Callable[[str], None]
 ) -> dict[str, str]:
     """See `harkback.engine.Engine.fill`."""
-    items, parts, passing = list(todo.items()), Parts(store.root.resolve()), {}
+    parts, passing = Parts(store.root.resolve()), {}
+    items = [(key, replace(clip, path=absolute(clip.path))) for key, clip in todo.items()]
     blocks = [Block(dict(items[i : i + extract.SHARD])) for i in range(0, len(items), extract.SHARD)]
     there = parts.there([block.name for block in blocks])  # Of a run that was killed.
     finished = _made([block for block in blocks if block.name not in there], encoder, parts)
@@ -61,9 +62,10 @@ def fill(
 def sources(paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Source | None]]:
     """See `harkback.engine.Engine.sources`."""
     pieces = [paths[i : i + extract.SHARD] for i in range(0, len(paths), extract.SHARD)]
-    if pieces:
-        for row in _rows(_items("paths", pieces).map(_look, num_cpus=1)):
-            yield from row["found"]
+    if not pieces:
+        return
+    for row in _rows(_items("paths", [(n, [*map(absolute, piece)]) for n, piece in enumerate(pieces)]).map(_look)):
+        yield from zip(pieces[row["number"]], row["found"], strict=True)
 
 
 def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Iterator[str]:
@@ -109,7 +111,8 @@ def _look(row: dict[str, Any]) -> dict[str, Any]:
         except OSError:
             return None
 
-    return {"found": [(path, source(path)) for path in row["paths"]]}
+    number, paths = row["paths"]
+    return {"number": number, "found": [source(path) for path in paths]}
 
 
 def _make(row: dict[str, Any], encoder: Encoder, parts: Parts) -> dict[str, Any]:

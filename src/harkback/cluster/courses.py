@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import ray
 import torch
 
-from harkback.cluster.machines import reason
+from harkback.cluster.machines import absolute, reason
 from harkback.course import Course
 from harkback.material import Material
 
@@ -17,10 +18,11 @@ GLANCE = 1.0  #: seconds between two looks at the logs
 
 def take(courses: Sequence[Course], material: Material, tell: Callable[[], object]) -> dict[int, str]:
     """See `harkback.engine.Engine.take`."""
-    here = ray.put(material)
+    shown = [replace(clip, path=absolute(clip.path)) for clip in material.test_clips]
+    here = ray.put(replace(material, test_clips=tuple(shown)))
     work = ray.remote(max_retries=AGAIN, retry_exceptions=True)(_take)
     running = {
-        work.options(num_cpus=1, num_gpus=int(course.device.type == "cuda")).remote(here, course): number
+        work.options(num_cpus=1, num_gpus=int(course.device.type == "cuda")).remote(here, _absolute(course)): number
         for number, course in enumerate(courses)
     }
     failed: dict[int, str] = {}
@@ -33,6 +35,10 @@ def take(courses: Sequence[Course], material: Material, tell: Callable[[], objec
                 failed[number] = reason(error)
         tell()
     return failed
+
+
+def _absolute(course: Course) -> Course:
+    return replace(course, runs=tuple(replace(run, folder=run.folder.absolute()) for run in course.runs))
 
 
 def _take(material: Material, course: Course) -> None:

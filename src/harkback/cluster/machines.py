@@ -108,6 +108,11 @@ class Machines:
             return take(courses, material, tell)
 
 
+def absolute(path: Path | Place) -> Path | Place:
+    """Elsewhere another folder is the current one."""
+    return path.absolute() if isinstance(path, Path) else path
+
+
 def wants_gpu(opening: Opening) -> bool:
     """Told "cuda", it waits for a machine that has one, which a cluster may yet have to start."""
     if opening.device is None:
