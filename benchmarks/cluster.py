@@ -13,34 +13,18 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from clusters import Two, store_of
-from fakes import Fake, tones
+from fakes import Fake, tone
+from harkback.clips import Clip
 from harkback.cluster import joined
 from harkback.engine import Engine
 from harkback.extract import extract
-from harkback.features import Features
-from harkback.media import Media
 
 WANTED = 0.85  #: of the ideal speed-up
-
-
-@dataclass(frozen=True)
-class Slow(Fake):
-    """Takes seconds of a core for each clip."""
-
-    seconds: float = 0.4
-
-    def encode(self, media: Sequence[Media]) -> Features:
-        began = time.thread_time()
-        while time.thread_time() - began < self.seconds * len(media):
-            pass
-        return super().encode(media)
 
 
 def main() -> None:
@@ -50,11 +34,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        clips = tones(root / "clips", asked.clips)
+        paths = [tone(root / "clips" / f"{i}.wav", 200 + 3500 * i / asked.clips) for i in range(asked.clips)]
+        clips = [Clip(path.name, path, "tone") for path in paths]
 
         def timed(name: str, on: Engine | None = None, workers: int | None = None) -> float:
             began = time.perf_counter()
-            extract(clips, Slow(seconds=asked.seconds), root / name, workers=workers, on=on)
+            extract(clips, Fake(busy=asked.seconds), root / name, workers=workers, on=on)
             return time.perf_counter() - began
 
         with Two() as cluster, joined(cluster.address) as machines:

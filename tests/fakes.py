@@ -149,6 +149,7 @@ class Fake:
     revision: str = "1"
     poison: str = "none"  # none, exit, interrupt, once:FILE (interrupt unless FILE is there)
     pause: float = 0.0  # seconds a clip takes
+    busy: float = 0.0  # seconds of a core that it takes
     tally: str = ""  # a folder that gets a file for each clip that is encoded, in whatever process
 
     @property
@@ -173,6 +174,9 @@ class Fake:
         heard, seen = torch.zeros(2, len(media), dtype=torch.bool)
         for i, clip in enumerate(media):
             time.sleep(self.pause)
+            until = time.thread_time() + self.busy
+            while time.thread_time() < until:
+                pass
             if self.tally:
                 (Path(self.tally) / uuid4().hex).touch()
             if clip.waveform is not None:

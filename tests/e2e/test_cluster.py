@@ -25,6 +25,7 @@ from fakes import Fake, tone, tones
 from harkback.cli import main
 from harkback.clips import Clip
 from harkback.cluster import joined
+from harkback.decoding import Failed
 from harkback.errors import HarkbackError
 from harkback.extract import extract
 
@@ -121,6 +122,23 @@ def test_a_full_disk_is_said_in_one_line_and_parts_are_kept(two: Two, tmp_path: 
     assert lists(tmp_path / "store") == 1
 
 
+def test_what_a_machine_lacks_is_said_in_one_line(two: Two, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An encoder whose code lies on this machine alone."""
+    code = tmp_path / "only_here.py"
+    code.write_text("from fakes import Fake\nclass Local(Fake): pass\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        from only_here import Local  # type: ignore[import-not-found]
+
+        with joined(two.address) as machines, pytest.raises(HarkbackError, match=r"only_here.*same on all") as e:
+            extract(tones(tmp_path / "clips", 3), Local(), tmp_path / "store", on=machines)
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("only_here", None)
+    assert "\n" not in str(e.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_store_that_a_machine_does_not_see(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import clusters
     from harkback.cluster import machines as module
@@ -156,6 +174,19 @@ def test_clips_in_shards_behind_a_url(kind: str, two: Two, tmp_path: Path, capsy
     assert (told["clips"], told["encoded"]) == (len(clips), len(set(clips.values())))
     result(capsys, "extract", url, "--store", tmp_path / "alone", "--workers", "0")
     assert store_of(tmp_path / "store") == store_of(tmp_path / "alone")
+
+
+def test_a_defect_of_an_encoder_is_said_in_one_line(tmp_path: Path) -> None:
+    from harkback.cluster import blocks
+    from harkback.parts import Parts
+
+    def outcomes() -> Iterator[Any]:
+        yield "key", Failed("it is torn", lasting=True)
+        raise RuntimeError("CUDA error:\nsomething")
+
+    block = blocks.Block({"key": tones(tmp_path, 1)[0]})
+    told = blocks._write(block, outcomes(), Fake(), Parts(tmp_path / "store"))["failed"]
+    assert "fake failed with RuntimeError: CUDA error:" in told and "\n" not in told
 
 
 # ---- benches --------------------------------------------------------------------------------------------------------

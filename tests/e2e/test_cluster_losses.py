@@ -43,9 +43,13 @@ def test_a_machine_that_is_lost_changes_nothing(folder: Path, alone: dict[str, b
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-def test_an_encoder_with_a_device_is_opened_where_that_is(gpus: int, tmp_path: Path) -> None:
+def test_an_encoder_with_a_device_is_opened_where_that_is(
+    gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With GPUs (none is there: the machines say that they have one) decoding and encoding are apart."""
-    opening = Opening("sam-audio", sam_audio_folder(tmp_path / "model"))
+    sam_audio_folder(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    opening = Opening("sam-audio", "model")
     clips = tones(tmp_path / "clips", 70)
     with Two(num_gpus=gpus) as cluster, joined(cluster.address) as machines:
         assert machines is not None

@@ -22,7 +22,7 @@ from harkback.clips import Clip
 from harkback.cluster.machines import absolute, wants_gpu
 from harkback.decoding import Failed, Outcome, decoded, featured
 from harkback.encoders import Bare, Encoder, Opening
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, one_line
 from harkback.extract import Gathered
 from harkback.features import Features
 from harkback.files import fingerprint
@@ -89,9 +89,8 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Iterator[s
 
 
 def _items(name: str, items: Sequence[Any]) -> ray.data.Dataset:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # That rows hold Python's objects is meant.
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # Here, as it is set anew by what comes before.
     return ray.data.from_items([{name: item} for item in items], override_num_blocks=len(items))
 
 
@@ -155,6 +154,9 @@ def _write(
         parts.write(block.name, gathered.features(encoder.spec.shape), gathered.failures, gathered.passing)
     except HarkbackError as error:
         return {"name": block.name, "failed": str(error)}
+    except Exception as error:  # Of Ray's report nobody could read in one line what it was.
+        told = f"{encoder.spec.name} failed with {type(error).__name__}: {one_line(error)}; please report it"
+        return {"name": block.name, "failed": told}
     return {"name": block.name, "failed": ""}
 
 

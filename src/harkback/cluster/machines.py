@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -24,7 +25,7 @@ from harkback.catalogue import Source
 from harkback.clips import Clip
 from harkback.course import Course
 from harkback.encoders import Bare, Encoder, Opening
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, one_line
 from harkback.files import explained
 from harkback.material import Material
 from harkback.places import Place
@@ -38,7 +39,7 @@ ANSWER = 120  #: seconds within which a machine must say what it sees; the first
 @contextmanager
 def on_ray(address: str) -> Iterator[Machines]:
     """address: HOST:PORT of the head; "auto": of the cluster that this machine belongs to; "local": a new one of it."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # What matters comes as an exception, and is told in our words.
     ours = not ray.is_initialized()
     if ours:
         _join(address)
@@ -50,7 +51,7 @@ def on_ray(address: str) -> Iterator[Machines]:
 
 
 def _join(address: str) -> None:
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == "local":
         ray.init(address=address, num_cpus=cores(), include_dashboard=False, **how)
         return
@@ -79,6 +80,8 @@ class Machines:
     def opened(self, opening: Opening) -> Encoder:
         if opening.model is None:
             return opening.open()
+        if (folder := Path(opening.model)).exists():  # Else it is a hub id.
+            opening = replace(opening, model=folder.absolute())
         with plainly():
             made: Encoder = ray.get(ray.remote(**resources(opening))(_described).remote(opening))
         return made
@@ -138,7 +141,9 @@ def plainly() -> Iterator[None]:
     except RayTaskError as error:
         if isinstance(error.cause, HarkbackError):
             raise error.cause from None
-        raise HarkbackError(reason(error), mend="please report it") from None
+        told = reason(error)
+        mend = "install the same on all machines" if "No module named" in told else "please report it"
+        raise HarkbackError(told, mend=mend) from None
     except RayError as error:
         mend = "see that its machines are up, and run the same command again: it goes on from there"
         raise HarkbackError(f"the cluster failed: {reason(error)}", mend=mend) from None
@@ -146,12 +151,15 @@ def plainly() -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """In one line."""
+    if isinstance(error, RayTaskError) and type(error.cause).__name__ == "UserCodeException":
+        # Ray Data tells what happened in the report alone: in the last line of its first part.
+        return one_line(str(error).partition("The above exception was the direct cause")[0].rstrip().splitlines()[-1])
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
     if isinstance(error, HarkbackError):
         return HarkbackError.__str__(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'it did not say why'}"
+    return one_line(f"{type(error).__name__}: {lines[0] if lines else 'it did not say why'}")
 
 
 def all_see(folder: Path, flag: str) -> None:
