@@ -63,8 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A plain run shows no reasons; that the app was not tested is said all the same."""
+    """A plain run shows no reasons; that the app or clusters were not tested is said all the same."""
     # Of a file that was left out as a whole there is a report without keywords.
-    skipped = (each for each in terminalreporter.getreports("skipped") if "app" in getattr(each, "keywords", ()))
+    loud = {"app", "ray"}
+    skipped = (each for each in terminalreporter.getreports("skipped") if loud & set(getattr(each, "keywords", ())))
     for reason in sorted({str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple | list)}):
         terminalreporter.write_line(reason)

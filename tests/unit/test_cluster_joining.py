@@ -42,13 +42,13 @@ def test_workers_are_counted_here_or_there(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_nothing_of_a_cluster_is_imported_where_one_machine_works(tmp_path: Path) -> None:
-    for i in range(8):
+    for i in range(4):
         tone(tmp_path / "clips" / "ab"[i % 2] / f"{i}.wav", 300 + 50 * i)
     program = f"""
 import sys
+import harkback.harness
 from harkback.cli import main
-main(["bench", {str(tmp_path / "clips")!r}, "--learners", "ncm", "--sessions", "2", "--seeds", "1",
-      "--out", {str(tmp_path / "out")!r}])
+main(["extract", {str(tmp_path / "clips")!r}, "--store", {str(tmp_path / "store")!r}, "--workers", "0"])
 found = {{name.partition(".")[0] for name in sys.modules}} & {{"ray", "pyarrow", "pandas"}}
 print("brought:", *found, *(name for name in sys.modules if name.startswith("harkback.cluster.")))
 """

@@ -193,7 +193,8 @@ def test_two_learn_what_one_does(name: str, taught: dict[str, Learner[Any]]) -> 
     compare(name, said_of(taught[name]), in_threads(2, lambda: said_of(teach(name)[name])), **LOOSE.get(name, {}))
 
 
-@pytest.mark.parametrize("name", ["l3", "afc", *(pytest.param(x, marks=pytest.mark.slow) for x in TRAINED)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
 def test_but_for_rounding_they_stay_together_however_long_they_learn(name: str) -> None:
     """In single precision 40 epochs make 1e-3 of a rounding, in one process as in many."""
 

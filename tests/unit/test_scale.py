@@ -37,6 +37,7 @@ def test_tables_find_their_places_and_a_table_without_one_is_told() -> None:
         scale.written(page, {"one": "1", "two": "2", "three": "3"})
 
 
+@pytest.mark.slow
 def test_operations_counted_and_by_the_formula_agree() -> None:
     vision, codec = costs._towers(torch.device("meta"))
     picture = torch.zeros(1, 3, costs.SIDE, costs.SIDE, device="meta")
@@ -114,6 +115,7 @@ def test_a_film_is_what_it_says(tmp_path: Path) -> None:
     assert (media.frames[0].float() - media.frames[-1].float()).abs().mean() > 5
 
 
+@pytest.mark.slow
 def test_the_command_prints_plain_json_and_takes_assumptions() -> None:
     argv = [sys.executable, "-m", "benchmarks.scale", "--json", "--gpu-hour.high", "9"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT)
