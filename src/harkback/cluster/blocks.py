@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -48,13 +49,13 @@ def fill(
     items = [(key, replace(clip, path=absolute(clip.path))) for key, clip in todo.items()]
     blocks = [Block(dict(items[i : i + extract.SHARD])) for i in range(0, len(items), extract.SHARD)]
     there = parts.there([block.name for block in blocks])  # Of a run that was killed.
-    finished = _made([block for block in blocks if block.name not in there], encoder, parts)
-    for block in blocks:
-        while block.name not in there:
-            there.add(next(finished))
-        passing.update(parts.take_in(block.name, store))
-        for key in block.clips:
-            kept(key)
+    with closing(_made([block for block in blocks if block.name not in there], encoder, parts)) as finished:
+        for block in blocks:
+            while block.name not in there:
+                there.add(next(finished))
+            passing.update(parts.take_in(block.name, store))
+            for key in block.clips:
+                kept(key)
     parts.clear()
     return passing
 
@@ -64,11 +65,13 @@ def sources(paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Sourc
     pieces = [paths[i : i + extract.SHARD] for i in range(0, len(paths), extract.SHARD)]
     if not pieces:
         return
-    for row in _rows(_items("paths", [(n, [*map(absolute, piece)]) for n, piece in enumerate(pieces)]).map(_look)):
-        yield from zip(pieces[row["number"]], row["found"], strict=True)
+    asked = _items("paths", [(n, [*map(absolute, piece)]) for n, piece in enumerate(pieces)])
+    with closing(_rows(asked.map(_look))) as rows:
+        for row in rows:
+            yield from zip(pieces[row["number"]], row["found"], strict=True)
 
 
-def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Iterator[str]:
+def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Generator[str]:
     """Names of the blocks as their parts are finished."""
     if not blocks:
         return
@@ -82,10 +85,11 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Iterator[s
         rows = rows.map(_Encoding, fn_constructor_args=(opening, parts), compute=pool, num_gpus=1, num_cpus=0)
     else:
         rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
-    for row in _rows(rows):
-        if row["failed"]:
-            raise HarkbackError(row["failed"])
-        yield row["name"]
+    with closing(_rows(rows)) as finished:
+        for row in finished:
+            if row["failed"]:
+                raise HarkbackError(row["failed"])
+            yield row["name"]
 
 
 def _items(name: str, items: Sequence[Any]) -> ray.data.Dataset:
@@ -94,10 +98,10 @@ def _items(name: str, items: Sequence[Any]) -> ray.data.Dataset:
     return ray.data.from_items([{name: item} for item in items], override_num_blocks=len(items))
 
 
-def _rows(of: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    """As they are finished."""
-    rows: Iterator[dict[str, Any]] = iter(of.iter_rows())
-    return rows
+def _rows(of: ray.data.Dataset) -> Generator[dict[str, Any]]:
+    """As they are finished. Closed before that, the work ends; else it would go on as long as an exception is kept."""
+    with closing(iter(of.iter_rows())) as rows:
+        yield from rows
 
 
 # ---- on the machines ------------------------------------------------------------------------------------------------

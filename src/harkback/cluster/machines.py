@@ -13,8 +13,10 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-# Before Ray is imported: it would tell its makers how it is used.
+# Before Ray is imported: it would tell its makers how it is used; and whoever of its threads comes late would join some
+# cluster or other by itself.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 import ray
 from ray.exceptions import RayError, RayTaskError
