@@ -98,6 +98,5 @@ def bench(
     root = None if store is None else Path(store)
     with joined(on) as machines:
         if isinstance(encoder, str):
-            opening = Opening(encoder, model)
-            encoder = opening.open() if machines is None else machines.opened(opening)
+            encoder = Opening(encoder, model).open(machines)
         return run(dataset, encoder, BenchSettings(**settings), Path(out), root, workers=workers, on=machines)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harkback.course import Course
     from harkback.material import Material
     from harkback.places import Place
-from harkback.store import FeatureStore
+    from harkback.store import FeatureStore
 
 
 class Engine(Protocol):

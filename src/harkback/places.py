@@ -94,18 +94,27 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a tar that is not compressed: a stretch of it, had by one request."""
+class _Within:
+    """A part of a file."""
 
-    url: str  #: of the tar; or its path on this machine
-    inside: str  #: what the member is called
-    offset: int  #: of its first byte
-    size: int
-    changed: int
+    url: str  #: of the file; or its path on this machine
+    inside: str  #: what the part is called
 
     @property
     def name(self) -> str:
         return f"{self.url}!{self.inside}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Member(_Within):
+    """A file in a tar that is not compressed: a stretch of it, had by one request."""
+
+    offset: int  #: of its first byte
+    size: int
+    changed: int
 
     def read(self) -> bytes:
         content = _fetched(self.url, self.name, self.offset, self.offset + self.size) if self.size else b""
@@ -115,29 +124,21 @@ class Member:
             raise OSError(errno.EIO, "this storage hands over whole files only: keep no tars there", self.name)
         return content
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Row(_Within):
     """A value in a column of Parquet: bytes, or a struct with a field ``bytes``.
 
     Parquet is read by row groups. The last two are kept in the process, with the compression undone: the next rows are
-    in them, and threads that read side by side are in two at most.
+    in them, and threads that read side by side are in two at most. It is called by its number in the file, and the
+    ending of the clip's name if it has one.
     """
 
-    url: str  #: of the Parquet file; or its path on this machine
-    inside: str  #: what the row is called: its number in the file, and the ending of the clip's name if it has one
     group: int
     row: int  #: in the group
     column: str  #: ``video``, or ``video.bytes`` where it is a struct
     size: int
     changed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.url}!{self.inside}"
 
     def read(self) -> bytes:
         try:
@@ -150,9 +151,6 @@ class Row:
         if content is None:
             raise OSError(errno.EIO, f"the column {self.column} is empty in this row", self.name)
         return bytes(content)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def system(url: str) -> tuple[Any, str]:

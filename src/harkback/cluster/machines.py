@@ -54,18 +54,20 @@ def on_ray(address: str) -> Iterator[Machines]:
 
 def _join(address: str) -> None:
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address == "local":
-        ray.init(address=address, num_cpus=cores(), include_dashboard=False, **how)
-        return
     told = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    mend = "give the address that ray start told on its head, from a machine that belongs to it"
+    if address == "local":
+        how |= {"num_cpus": cores(), "include_dashboard": False}
+        mend = "see what ray start --head says on this machine"
+    elif told not in ("", "auto"):
+        how["address"] = told
     try:
-        if told not in ("", "auto"):
+        if "address" in how:
             _knock(told)
-        ray.init(address=told or address, **how)
+        ray.init(**{"address": address, **how})
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        mend = "give the address that ray start told on its head, from a machine that belongs to it"
-        what = f"cannot be joined ({reason(error)})"
-        raise HarkbackError(what, where=f"ray://{told}" if told else "--on ray", mend=mend) from None
+        what = f"cannot be {'started' if address == 'local' else 'joined'} ({reason(error)})"
+        raise HarkbackError(what, where=f"ray://{told}" if "address" in how else "--on ray", mend=mend) from None
 
 
 def _knock(address: str) -> None:

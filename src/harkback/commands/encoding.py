@@ -28,8 +28,7 @@ class Encoding:
         from harkback.encoders import Opening
 
         name = self.encoder or "signal"
-        opening = Opening(name, self.model, self.device, self.dtype, settings.get(name))
-        return opening.open() if on is None else on.opened(opening)
+        return Opening(name, self.model, self.device, self.dtype, settings.get(name)).open(on)
 
     def opened_for(self, dataset: Dataset, settings: Mapping[str, Any], on: Engine | None = None) -> Encoder | None:
         """None for a dataset that comes as features."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harkback.errors import HarkbackError
 from harkback.features import Features, TokenShape
 from harkback.files import fingerprint
 from harkback.media import Media, Picture
+
+if TYPE_CHECKING:
+    from harkback.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,10 @@ class Opening:
     dtype: str | None = None  #: None: bfloat16 on a GPU, else float32
     settings: Any = None  #: the encoder's `Settings`; None: the defaults
 
-    def open(self) -> Encoder:
+    def open(self, on: Engine | None = None) -> Encoder:
+        """on: machines that will encode instead of this one."""
+        if on is not None:
+            return on.opened(self)
         return open_encoder(self.name, self.model, device=self.device, dtype=self.dtype, settings=self.settings)
 
 
