@@ -46,11 +46,12 @@ def test_a_bench_of_two_processes_is_that_of_one(drawn: Path, tmp_path: Path) ->
             torch.testing.assert_close(found[name].scores(t), alone.scores(t), rtol=0, atol=1e-5 * scale)
 
 
-def test_what_cannot_be_is_said_in_one_line_by_each(drawn: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_said_in_one_line(drawn: Path, tmp_path: Path) -> None:
     for words in (["teach", tmp_path / "rover", drawn], ["bench", drawn, "--workers", "2", "--out", tmp_path]):
         done = run(2, *words)
         lines = [line for line in done.stderr.splitlines() if line.startswith("harkback: ")]
-        assert done.returncode and len(lines) == 2 and lines[0] == lines[1] and "torchrun" in lines[0]
+        # The first to refuse ends: the launcher may then stop the other before it has spoken.
+        assert done.returncode and len(lines) in (1, 2) and len(set(lines)) == 1 and "torchrun" in lines[0]
     assert not (tmp_path / "rover").exists()
 
 
