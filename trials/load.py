@@ -39,6 +39,7 @@ from harkback.teaching import Making, teach
 PATIENCE = 120.0  #: seconds that an answer may take
 EVERY = 2.0  #: seconds between two looks at the memory
 FLAT = 0.05  #: share by which the server's memory may grow from the second quarter of the time to the last
+EXPECTED = ("open ", "stop it with", "encoding:")  #: what the server may say
 BUSY = ("waiting", "reading", "learning", "writing")
 Part = tuple[str, str | None, bytes]  #: of a form: name, file name, content
 
@@ -161,8 +162,7 @@ def teaching(client: Client, clips: dict[str, list[Path]], end: float) -> int:
 def server(model: Path, errors: Path) -> Iterator[tuple[int, psutil.Process]]:
     """Its port and its process; what it says goes to a file."""
     argv = [sys.executable, "-m", "harkback", "app", str(model), "--port", "0", "--no-browser"]
-    quiet = {**os.environ, "TQDM_DISABLE": "1"}  # Bars are no complaints.
-    with errors.open("w") as said, psutil.Popen(argv, stderr=said, stdout=said, env=quiet) as process:
+    with errors.open("w") as said, psutil.Popen(argv, stderr=said, stdout=said) as process:
         try:
             while not (first := errors.read_text().partition("\n")[0]).startswith("open "):
                 if process.poll() is not None:
@@ -223,12 +223,12 @@ def measure(minutes: float, clients: int) -> dict[str, Any]:
             for thread in threads:
                 thread.join()
         said = errors.read_text().splitlines()
-        unexpected = [line for line in said if not line.startswith(("open ", "stop it with"))]
+        unexpected = [line for line in said if line.strip() and not line.startswith(EXPECTED)]
         known = Model(root / "rover").classes
         if set(known) != {first, others[0]}:
             unexpected.append(f"the model knows {known}")
     quarter = len(seen) // 4
-    second, last = (median(each[0] for each in part) for part in (seen[quarter : 2 * quarter], seen[-quarter:]))
+    owned = [median(each[0] for each in seen[k * quarter : (k + 1) * quarter]) for k in range(4)]
     cuts = {kind: quantiles(taken, n=100, method="inclusive") for kind, taken in ledger.seconds.items() if taken[1:]}
     return {
         "minutes": minutes,
@@ -242,11 +242,11 @@ def measure(minutes: float, clients: int) -> dict[str, Any]:
             for kind, cut in sorted(cuts.items())
             if not kind.startswith("lesson, ")
         },
-        "server MB": {"second quarter": second, "last quarter": last, "most": max(each[0] for each in seen)},
+        "server MB": {"by quarter": owned, "most": max(each[0] for each in seen)},
         "family MB": {"most": max(each[1] for each in seen)},
         "open files": {"first": seen[0][2], "last": seen[-1][2]},
         "threads": {"first": seen[0][3], "last": seen[-1][3]},
-        "flat": last <= (1 + FLAT) * second,
+        "flat": owned[3] <= (1 + FLAT) * owned[1],
     }
 
 

@@ -20,6 +20,7 @@ from harkback.model import Model
 from harkback.teaching import MAX_DROP
 from harkback.told import did
 from harkback.vault import Vault
+from harkback.workers import cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,12 @@ class Held:
         clips = {} if model is None else examples.learnt(model.facts)
         return examples.picture(self.path, key) if any(key in keys for keys in clips.values()) else None
 
+    def forget(self, name: str) -> None:
+        """Take a class out, in a process of its own: the server stays awake, and what that takes is given back."""
+        self.taught()
+        with Confined(_forget, self.path, name, limits=Limits(), threads=cores()) as running:
+            list(running)
+
     def knows(self) -> str:
         """What it knows, as the sections of a page; "" if nothing."""
         with self._drawing:
@@ -190,6 +197,11 @@ class Held:
                     ((facts, _),) = running
                 self._knows = version, facts["html"]
             return self._knows[1]
+
+
+def _forget(say: Say, path: Path, name: str) -> None:
+    del say
+    Model(path).forget(name)
 
 
 def _portrait(say: Say, path: Path) -> None:

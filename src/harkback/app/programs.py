@@ -130,7 +130,7 @@ def for_programs(app: FastAPI, room: Room) -> None:
     @app.post("/forget")
     async def forget(what: Forgetting) -> ModelFacts:
         """Take a class out of the model and of every version it keeps."""
-        return await room.change(lambda: held.taught().forget(what.name), what.version)
+        return await room.change(partial(held.forget, what.name), what.version)
 
 
 class Lines(StreamingResponse):

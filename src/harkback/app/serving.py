@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import socket
@@ -20,11 +21,14 @@ from harkback.errors import HarkbackError
 from harkback.messages import say
 
 LOOPBACK = "127.0.0.1"
+#: Names of settings of glibc's memory, as its malloc.h has them.
+ARENAS, MAPPED = -8, -3
 TRIES = 20  #: ports that are tried, from the usual one on
 
 
 def serve(serving: Serving, host: str | None, port: int | None, *, browser: bool) -> None:
     """Serve until it is stopped. host: None: this machine alone; else a token is demanded, even on the loopback."""
+    _give_memory_back()
     with _bound(host or LOOPBACK, port) as listening:
         token = None if host is None else secrets.token_urlsafe(32)
         serving = replace(serving, token=token, port=listening.getsockname()[1])
@@ -79,6 +83,15 @@ def _bound(host: str, port: int | None) -> socket.socket:
         raise HarkbackError(f"{host} is no address of this machine", where="--host", mend="try 0.0.0.0 for all of them")
     what = f"cannot listen on {host} ({failure.strerror})"
     raise HarkbackError(what, where="--host" if port is None else "--port", mend="choose another")
+
+
+def _give_memory_back() -> None:
+    """Many threads hold a large array for a moment; each of them would keep the room that it once took (glibc)."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(None)
+            library.mallopt(ARENAS, 2)
+            library.mallopt(MAPPED, 1 << 20)  # bytes, from which on an array has its own map, which ends with it
 
 
 def _shown(host: str) -> str:
