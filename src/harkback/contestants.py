@@ -83,9 +83,8 @@ def suite(name: str) -> tuple[str, ...]:
         ablations: Mapping[str, Any] = getattr(LEARNERS.load(learner), "ABLATIONS", {})
         if ablations:
             return (f"{learner}@visual", f"{learner}@audio", *(f"{learner}-{part}" for part in ablations), learner)
-    raise HarkbackError(
-        f'there is no suite "{name}"', where="--suite", mend="choose from all, avcil, hark-ablation, l3-ablation"
-    )
+    suites = ["all", "avcil", *(f"{each}-ablation" for each in known if getattr(LEARNERS.load(each), "ABLATIONS", {}))]
+    raise HarkbackError(f'there is no suite "{name}"', where="--suite", mend=f"choose from {', '.join(suites)}")
 
 
 def changed(settings: Any, overrides: Mapping[str, Any]) -> Any:
