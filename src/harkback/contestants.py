@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,34 @@ def entered(
                 title = plain if modality == "both" else f"{plain}@{modality}"
                 found[title] = Contestant(title, method, chosen, modality)
     return tuple(found.values())
+
+
+def as_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What to type so that contestants of these names have these settings, as ``bench.json`` has them (`asdict`).
+
+    Of a learner that is not installed, and of a setting that there is no longer, nothing is said.
+    """
+    found: dict[str, list[str]] = {}
+    for name, its in settings.items():
+        try:
+            (usual,) = entered([name])
+        except HarkbackError:
+            continue
+        told, plain = _dotted(its), _dotted(asdict(usual.settings))
+        for path, value in told.items():
+            if path in plain and value != plain[path]:
+                above, _, last = f"{usual.method}.{path}".replace("_", "-").rpartition(".")
+                flag = f"--{above}.{'no-' if value is False else ''}{last}"
+                found[f"{above}.{last}"] = [flag] if isinstance(value, bool) else [flag, str(value)]
+    return [word for words in found.values() for word in words]
+
+
+def _dotted(facts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        inner = _dotted(value) if isinstance(value, Mapping) else {"": value}
+        found |= {f"{name}.{path}".rstrip("."): each for path, each in inner.items()}
+    return found
 
 
 def suite(name: str) -> tuple[str, ...]:
