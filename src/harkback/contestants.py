@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,34 @@ def entered(
     return tuple(found.values())
 
 
+def as_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What to type so that contestants of these names have these settings, as ``bench.json`` has them (`asdict`).
+
+    Of a learner that is not installed, and of a setting that there is no longer, nothing is said.
+    """
+    found: dict[str, list[str]] = {}
+    for name, its in settings.items():
+        try:
+            (usual,) = entered([name])
+        except HarkbackError:
+            continue
+        told, plain = _dotted(its), _dotted(asdict(usual.settings))
+        for path, value in told.items():
+            if path in plain and value != plain[path]:
+                above, _, last = f"{usual.method}.{path}".replace("_", "-").rpartition(".")
+                flag = f"--{above}.{'no-' if value is False else ''}{last}"
+                found[f"{above}.{last}"] = [flag] if isinstance(value, bool) else [flag, str(value)]
+    return [word for words in found.values() for word in words]
+
+
+def _dotted(facts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        inner = _dotted(value) if isinstance(value, Mapping) else {"": value}
+        found |= {f"{name}.{path}".rstrip("."): each for path, each in inner.items()}
+    return found
+
+
 def suite(name: str) -> tuple[str, ...]:
     """The names of a suite: "all", "avcil", or a learner's "NAME-ablation"."""
     known = LEARNERS.names()
@@ -83,9 +111,8 @@ def suite(name: str) -> tuple[str, ...]:
         ablations: Mapping[str, Any] = getattr(LEARNERS.load(learner), "ABLATIONS", {})
         if ablations:
             return (f"{learner}@visual", f"{learner}@audio", *(f"{learner}-{part}" for part in ablations), learner)
-    raise HarkbackError(
-        f'there is no suite "{name}"', where="--suite", mend="choose from all, avcil, hark-ablation, l3-ablation"
-    )
+    suites = ["all", "avcil", *(f"{each}-ablation" for each in known if getattr(LEARNERS.load(each), "ABLATIONS", {}))]
+    raise HarkbackError(f'there is no suite "{name}"', where="--suite", mend=f"choose from {', '.join(suites)}")
 
 
 def changed(settings: Any, overrides: Mapping[str, Any]) -> Any:

@@ -80,8 +80,8 @@ class Course:
         self, learner: Learner[Any], t: int, material: Material, seen: Sequence[str], seconds: float, kept: int
     ) -> None:
         """Every contestant's answers after session t, and their place in the log."""
-        labels, last = material.test_labels, t == len(self.sizes) - 1
-        rows = torch.tensor([row for row, label in enumerate(labels) if label in set(seen)])
+        labels, known, last = material.test_labels, set(seen), t == len(self.sizes) - 1
+        rows = torch.tensor([row for row, label in enumerate(labels) if label in known], dtype=torch.long)
         asked: FeatureRows = Rows(material.test, rows)
         truth = truth_columns([labels[row] for row in rows.tolist()], learner.classes)
         state = learner.state()

@@ -114,8 +114,8 @@ def planned(protocol: BenchProtocol | None, material: Material, settings: BenchS
 
 
 def pairs(seeds: Sequence[int], orders: Sequence[Order]) -> tuple[tuple[int, Order], ...]:
-    """(seed, class order) of each run."""
-    return tuple((s, o) for o in orders for s in seeds) or tuple((s, s) for s in seeds)
+    """(seed, class order) of each run; each once, as two of one name would write one log side by side."""
+    return tuple(dict.fromkeys((s, o) for o in orders for s in seeds)) or tuple(dict.fromkeys((s, s) for s in seeds))
 
 
 def _present(protocol: BenchProtocol, material: Material) -> tuple[int, ...]:

@@ -171,7 +171,18 @@ def _enough(dataset: Dataset, split: str, validation: Validation) -> dict[str, t
     if len(both) < 2:
         raise _too_few(dataset, len(both), dataset.skips)
     parts = {part: splits[name] for part, name in names.items()}
+    _check_ids(dataset.name, [clip.id for of_part in parts.values() for clip in of_part])
     return {"train": parts["train"], "asked": parts["asked"], "validation": parts.get("validation", ())}
+
+
+def _check_ids(where: str, ids: Sequence[str]) -> None:
+    """By its id a clip finds the way back to its part: two of one id would make a test clip of a training clip."""
+    known: set[str] = set()
+    for name in ids:
+        if name in known:
+            what = f'two clips have the id "{name}"'
+            raise HarkbackError(what, where=where, mend="a dataset must give each of its clips an id of its own")
+        known.add(name)
 
 
 def _too_few(dataset: Dataset, count: int, skips: Sequence[Skip]) -> HarkbackError:

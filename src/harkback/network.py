@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ from harkback.body import Body, Look, Seen
 from harkback.buffer import reading
 from harkback.channels import ChannelBody
 from harkback.device import carried, training_device
+from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features, TokenShape
 from harkback.guided import GuidedBody
 from harkback.heads import Head, ProxyHead
+from harkback.limits import Limits
 from harkback.parallel import Share, shared
 from harkback.standard import measure
 from harkback.state import State
@@ -29,7 +32,11 @@ class NetworkSettings:
     heads: int = 8  #: attention heads, of body l3
     key_dim: int = 32  #: size of a head's queries and keys, of body l3
     guide: Literal["audio", "none"] = "audio"  #: what guides the look; none: the plain mean of the patches
-    dropout: float = 0.3  #: share of the projected features dropped in training, 0..1; of body l3
+    dropout: float = 0.3  #: share of the projected features dropped in training, 0..0.99; of body l3
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "width": (1, None), "heads": (1, None), "key_dim": (1, None), "dropout": (0, 0.99),
+    }  # fmt: skip
 
 
 #: AV-CIL's network (arXiv 2308.11073) as it was published.
@@ -54,6 +61,9 @@ class Network(nn.Module):
 
     def __init__(self, settings: NetworkSettings, head: type[Head | ProxyHead] = Head) -> None:
         super().__init__()
+        if settings.body == "l3" and settings.width % settings.heads:
+            what = f"a width of {settings.width} cannot be shared out among {settings.heads} heads"
+            raise HarkbackError(what, where="network", mend="take a width that is a multiple of the heads")
         self.settings = settings
         self.kind = head
         self.built: TokenShape | None = None

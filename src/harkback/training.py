@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harkback.features import FeatureRows, Features
+from harkback.limits import Limits
 from harkback.network import Answers, Network
 from harkback.parallel import Draw, first_says, shared
 from harkback.prefetch import Batches
@@ -31,6 +32,11 @@ class TrainSettings:
     schedule: Literal["cosine", "constant"] = "cosine"  #: of the rate; cosine: after a short warm-up, down to nothing
     decay: float = 1e-2  #: weight decay
     mute: float = 0.25  #: share of clips whose sound, and as many whose picture, is withheld in a step, 0..0.5
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "epochs": (1, None), "batch": (1, None), "replay": (0, None), "rate": (0, None), "decay": (0, None),
+        "mute": (0, 0.5),
+    }  # fmt: skip
 
 
 #: As AV-CIL (arXiv 2308.11073) trains, but for the epochs: its scripts run 100 to 200, by data set and method, and none

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harkback import metrics
 from harkback.compare import SURE, Compared, Comparison
+from harkback.contestants import as_flags
 from harkback.formats import chance, count, listed, percent, points, signed
 from harkback.registry import ENCODERS
 from harkback.results import Results, Told, average
@@ -232,7 +233,10 @@ def grouped(skips: Sequence[dict[str, str]]) -> list[tuple[str, list[dict[str, s
 
 
 def command(told: Told, compared: Compared) -> str:
-    """What to type to measure the same again, given the clips. Contestants go by the names they have in the tables."""
+    """What to type to measure the same again, given the clips. Contestants go by the names they have in the tables.
+
+    The model and the settings of an encoder are not in it.
+    """
     facts: dict[str, Any] = told.facts
     sizes = facts["sessions"]
     pairs = [(entry["seed"], entry["order"]) for entry in facts["runs"]]
@@ -248,6 +252,7 @@ def command(told: Told, compared: Compared) -> str:
         words += ["--reference", compared.reference.learner]
     if facts["encoder"]["name"] in ENCODERS.names():  # A dataset may come as features that no encoder here can make.
         words += ["--encoder", facts["encoder"]["name"]]
+    words += as_flags(facts.get("settings", {}))
     return shlex.join(words)
 
 

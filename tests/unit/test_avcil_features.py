@@ -21,6 +21,7 @@ from harkback.datasets import Benchmark, Encoded, _released, avcil_features, ope
 from harkback.datasets._avcil import bench, missing
 from harkback.datasets._hdf5_arrays import Hdf5Arrays
 from harkback.datasets.avcil_features import AvcilFeatures
+from harkback.datasets.avcil_features_disjoint import AvcilFeaturesDisjoint
 from harkback.errors import HarkbackError
 from harkback.extract import Extraction
 from harkback.features import TokenShape
@@ -539,6 +540,11 @@ def test_the_disjoint_test_shares_no_video_with_the_training_and_a_store_with_th
     expected = tuple(clip for clip in asked if clip.id[:11] not in trained)
     assert part.splits == {**whole.splits, "test": expected}
     assert 0 < len(expected) < len(asked)
+    assert isinstance(part, AvcilFeaturesDisjoint)
+    listed = [len(of) for of in bench("vggsound100-disjoint").splits.values()]
+    there = [len(part.splits[split]) for split in ("train", "val", "test")]
+    counts = [f"{n} of {all_} clips of {s}" for n, all_, s in zip(there, listed, ("train", "val", "test"), strict=True)]
+    assert part.shortfall.startswith(", ".join(counts))
     assert isinstance(whole, Encoded)
     assert isinstance(part, Encoded)
     assert whole.spec == part.spec

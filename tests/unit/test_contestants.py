@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from harkback.contestants import changed, code_of, entered, suite
+from harkback.contestants import as_flags, changed, code_of, entered, suite
 from harkback.errors import HarkbackError
+from harkback.flags import with_settings
 from harkback.learners.icarl import ICaRLSettings
 from harkback.learners.joint import JointSettings
 from harkback.learners.l3 import L3Settings
@@ -50,6 +51,42 @@ def test_what_the_user_sets_goes_before_a_variant_and_after_an_ablation() -> Non
 def test_a_name_that_is_none(name: str, says: str) -> None:
     with pytest.raises(HarkbackError, match=says):
         entered([name])
+
+
+def test_settings_are_typed_as_they_are_read() -> None:
+    """Whatever was set, by user, variant or ablation: the flags give the same contestants."""
+    names = [
+        "joint",
+        "joint-avcil",
+        "l3",
+        "l3-no-distillation",
+        "ranpac",
+        "balanced-ridge",
+        "hark",
+        "icarl",
+        "icarl-fc",
+    ]
+    chosen = {
+        "joint": changed(JointSettings(), {"train.epochs": 7, "network.key_dim": 8}),
+        "l3": L3Settings(balance=False, feature_weight=0.9, exemplars="random"),
+        "ranpac": changed(LEARNERS.load("ranpac").Settings(), {"penalty": 2.5}),
+        "balanced-ridge": changed(LEARNERS.load("balanced-ridge").Settings(), {"penalty": 1e-05}),
+        "icarl": ICaRLSettings(answer="fc"),
+    }
+    meant = entered(names, settings=chosen)
+    typed = as_flags({each.name: asdict(each.settings) for each in meant})
+    assert "--l3.no-balance" in typed and not [word for word in typed if word.startswith("--hark")]
+
+    @dataclass
+    class Nothing:
+        """No command."""
+
+    _, read = with_settings(Nothing, "bench", typed, ["LEARNERS"])
+    assert [each.settings for each in entered(names, settings=read)] == [each.settings for each in meant]
+
+
+def test_flags_of_what_is_not_here_are_left_out() -> None:
+    assert as_flags({"a stranger's": {"depth": 5}, "ridge": {"penalty": 0.1, "gone": 3}}) == []
 
 
 def test_the_suite_of_all_is_every_learner_in_each_of_its_ways_to_answer() -> None:

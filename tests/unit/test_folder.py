@@ -196,7 +196,8 @@ def test_a_table_without_splits_is_dealt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["\ufeffpath,label\na.mp4,dog\n", "path,label\r\na.mp4,dog\r\n", "path,label\n\n a.mp4 , dog \n\n",
+    ["\ufeffpath,label\na.mp4,dog\n", "path,label\na.mp4,dog,, ,\n",
+     "path,label\r\na.mp4,dog\r\n", "path,label\n\n a.mp4 , dog \n\n",
      'path,label\n"a.mp4","dog"', "label,other,path\ndog,5,a.mp4\n", "path,label,split\na.mp4,dog,\n"],
 )  # fmt: skip
 def test_tables_as_programs_write_them(tmp_path: Path, text: str) -> None:
@@ -226,7 +227,10 @@ def test_what_is_listed_but_not_there(tmp_path: Path) -> None:
         ("path,label,end\na.mp4,dog,1:30\n", "not a number"),
         ("path,label,start,end\na.mp4,dog,2,1\n", "ends before it starts"),
         ("path,label,start,end\na.mp4,dog,2,2\n", "ends before it starts"),
-        ("path,label,start\na.mp4,dog,-1\n", "line 2"),
+        ("path,label,start\na.mp4,dog,-1\n", "line 2: the window starts before the file"),
+        ("path,label\na.mp4,dog\na.mp4,cat, big\n", "line 3: has more cells than the first line"),
+        ('path,label,"' + 140_000 * "x", "line 1: is no CSV"),
+        ('path,label\na.mp4,dog\n"b.mp4,cat\n' + 20_000 * "c.mp4,cat\n", "line 3: is no CSV.*close the quote"),
         ("path,label,end\na.mp4,dog,0\n", "ends before it starts"),
         ("path,label\n../a.mp4,dog\n", "leaves the folder"),
         ("path,label\n/etc/passwd,dog\n", "leaves the folder"),

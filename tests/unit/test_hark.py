@@ -358,12 +358,6 @@ def test_thirty_sessions_of_one_class_each_are_remembered() -> None:
     assert np.mean([one == other for one, other in zip(said, names * 3, strict=True)]) > 0.9
 
 
-@pytest.mark.parametrize("changes", [{"features": -1}, {"passes": 0}])
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(HarkbackError, match="hark cannot have"):
-        Hark(replace(HarkSettings(), **changes))
-
-
 @pytest.mark.parametrize("penalty", [0.0, -1.0, math.nan])
 def test_a_penalty_of_nothing_is_refused(penalty: float) -> None:
     with pytest.raises(HarkbackError, match="penalty of hark"):

@@ -53,6 +53,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Listed:
     return Listed(splits)
 
 
+def test_clips_that_share_an_id_are_refused_wherever_they_stand(clips: Listed, tmp_path: Path) -> None:
+    """A training clip with the id of a test clip would be asked, and never learnt."""
+    one, *others = clips.splits["test"]
+    same = replace(clips.splits["train"][0], id=one.id)
+    across = Listed({"train": (same, *clips.splits["train"][1:]), "test": clips.splits["test"]})
+    within = Listed({"train": clips.splits["train"], "test": (one, *others, replace(one, path=others[0].path))})
+    for dataset in (across, within):
+        with pytest.raises(HarkbackError, match=f'listed: two clips have the id "{one.id}"'):
+            prepare(dataset, Fake(), tmp_path / "store")
+
+
 def settings_of(*learners: str, **changes: Any) -> BenchSettings:
     chosen: dict[str, Any] = {"learners": learners, "sessions": (2, 1, 1), "memory": 4, "seeds": (0,), **changes}
     return BenchSettings(settings={name: small(LEARNERS.load(name).Settings()) for name in LEARNERS.names()}, **chosen)

@@ -216,6 +216,7 @@ def test_another_clip_is_another_run(clips: Path, tmp_path: Path) -> None:
 
 def test_seeds_and_orders() -> None:
     assert pairs((0, 2), ()) == ((0, 0), (2, 2))
+    assert pairs((2, 2), ()) == ((2, 2),)  # One log is written once.
     assert pairs((0, 1), (5, "own")) == ((0, 5), (1, 5), (0, "own"), (1, "own"))
 
 

@@ -133,6 +133,11 @@ def test_only_like_and_like_are_merged() -> None:
     assert same_state(ridge.state(), before)
     with pytest.raises(HarkbackError, match="finetune know cannot be added up"):
         made("finetune").merge(made("finetune"))
+    with pytest.raises(HarkbackError, match="finetune know cannot be added up"):
+        made("finetune").begin()
+    balanced = made("balanced-ridge")
+    with pytest.raises(HarkbackError, match="balanced-ridge: only learners of one kind"):  # As people call it.
+        balanced.merge(ridge)  # type: ignore[arg-type]
 
 
 def test_a_class_that_both_know_cannot_be_weighed_anew() -> None:

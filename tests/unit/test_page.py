@@ -192,6 +192,9 @@ def test_the_command_repeats_it(tmp_path: Path) -> None:
     # Names as --learners reads them.
     log.add("l3@audio", 1, FIRST, modality="audio", method="l3")
     assert "--learners one,l3@audio --sessions" in page_of(log.close())[0]
+    # What was set is set again.
+    log.facts = {"settings": {"one": {"width": 3}, "l3@audio": {"temperature": 4.0, "network": {"heads": 4}}}}
+    assert "signal --l3.temperature 4.0 --l3.network.heads 4</pre>" in page_of(log.close())[0]
 
 
 # Many learners.

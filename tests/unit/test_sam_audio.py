@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,8 +130,6 @@ def test_a_tower_is_read_when_it_is_used_and_stays_mapped(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["safetensors", "shards", "parametrized", "folded"])
 def test_other_ways_to_store_the_same_weights(folder: Path, model: SamAudio, tmp_path: Path, kind: str) -> None:
-    import json
-
     from safetensors.torch import save_file
 
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
@@ -160,6 +159,26 @@ def test_other_ways_to_store_the_same_weights(folder: Path, model: SamAudio, tmp
     assert torch.equal(other.patch_tokens(pictures(2)), model.patch_tokens(pictures(2)))
     if kind in ("safetensors", "shards"):
         assert other.spec.key == model.spec.key
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("audio_codec", "encoder_rates"), ("audio_codec", "sample_rate"), ("vision_encoder", "image_size")],
+)
+@pytest.mark.parametrize("said", [None, "many"])
+def test_a_config_that_does_not_say_what_is_needed(
+    folder: Path, tmp_path: Path, part: str, name: str, said: object
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    if said is None:
+        del config[part][name]
+    else:
+        config[part][name] = said
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "checkpoint.pt").symlink_to(folder / "checkpoint.pt")
+    with pytest.raises(HarkbackError, match=rf"config\.json: does not say {part}\.{name}"):
+        SamAudio.from_pretrained(tmp_path, device="cpu").encode([clip()])
+        SamAudio.from_pretrained(tmp_path, device="cpu").spec  # noqa: B018
 
 
 def test_a_file_without_the_dit_serves_as_long_as_nobody_asks_for_it(folder: Path, tmp_path: Path) -> None:

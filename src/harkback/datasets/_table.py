@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 from harkback.clips import Clip, Skip
 from harkback.datasets._found import SPLITS, Placed, class_name, window
@@ -23,7 +24,11 @@ def listed(table: str, content: bytes, seek: Seek, skips: list[Skip]) -> Iterato
     except UnicodeDecodeError as error:
         raise HarkbackError("is not UTF-8 text", where=table, mend="save it as CSV in UTF-8") from error
     lines = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in ("path", "label") if name not in (lines.fieldnames or ())]
+    try:
+        titles = lines.fieldnames or ()
+    except csv.Error as error:
+        raise _no_csv(error, table, 1) from error
+    missing = [name for name in ("path", "label") if name not in titles]
     if missing:
         raise HarkbackError(
             f"has no column {' and no column '.join(missing)}",
@@ -31,8 +36,11 @@ def listed(table: str, content: bytes, seek: Seek, skips: list[Skip]) -> Iterato
             mend="its first line must be path,label or path,label,split,start,end",
         )
     known: set[str] = set()
-    for row in lines:
+    for row in _rows(lines, table):
         where = f"{table}, line {lines.line_num}"
+        # An unquoted "cat, big" would be the class "cat".
+        if any(cell.strip() for cell in row.get(None) or ()):
+            raise HarkbackError("has more cells than the first line", where=where, mend="put quotes around commas")
         path = (row["path"] or "").strip()
         if "\0" in path:
             raise HarkbackError("the path holds a NUL", where=where, mend="save the table as plain text")
@@ -43,7 +51,9 @@ def listed(table: str, content: bytes, seek: Seek, skips: list[Skip]) -> Iterato
         if split is not None and split not in SPLITS:
             raise HarkbackError(f'there is no split "{split}"', where=where, mend="use train, val or test")
         start, end = _seconds(row.get("start"), where) or 0.0, _seconds(row.get("end"), where)
-        if start < 0 or (end is not None and end <= start):
+        if start < 0:
+            raise HarkbackError("the window starts before the file", where=where, mend="give 0 or more seconds")
+        if end is not None and end <= start:
             raise HarkbackError("the window ends before it starts", where=where, mend="give start < end, in seconds")
         clip = Clip(name + window(start, end), place, label, start, end)
         if clip.id in known:
@@ -53,6 +63,22 @@ def listed(table: str, content: bytes, seek: Seek, skips: list[Skip]) -> Iterato
         else:
             skips.append(Skip(clip.id, place, "is listed in clips.csv but not there"))
         known.add(clip.id)
+
+
+def _rows(lines: csv.DictReader[str], table: str) -> Iterator[dict[str | None, Any]]:
+    """By column; under None are cells beyond the last."""
+    begun = 1
+    try:
+        for row in lines:
+            yield cast(dict[str | None, Any], row)
+            begun = lines.line_num + 1
+    except csv.Error as error:
+        raise _no_csv(error, table, begun) from error
+
+
+def _no_csv(error: csv.Error, table: str, line: int) -> HarkbackError:
+    mend = "close the quote that is opened there, or save the table anew"
+    return HarkbackError(f"is no CSV: {error}", where=f"{table}, line {line}", mend=mend)
 
 
 def _seconds(text: str | None, where: str) -> float | None:

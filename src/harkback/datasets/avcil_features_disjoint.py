@@ -8,7 +8,7 @@ from typing import final
 
 from harkback.clips import Clip, Skip
 from harkback.datasets import BenchProtocol
-from harkback.datasets._avcil import DISJOINT, bench
+from harkback.datasets._avcil import DISJOINT, Bench, bench, shortfall
 from harkback.datasets.avcil_features import AvcilFeatures
 from harkback.encoders import EncoderSpec
 from harkback.errors import HarkbackError
@@ -35,12 +35,16 @@ class AvcilFeaturesDisjoint:
         return f"{self._whole.name}-disjoint"
 
     @property
+    def bench(self) -> Bench:
+        return bench(DISJOINT)
+
+    @property
     def protocol(self) -> BenchProtocol:
         return self._whole.protocol
 
     @property
     def splits(self) -> dict[str, tuple[Clip, ...]]:
-        kept = bench(DISJOINT).splits
+        kept = self.bench.splits
         return {
             split: tuple(clip for clip in clips if clip.id in kept[split])
             for split, clips in self._whole.splits.items()
@@ -48,8 +52,13 @@ class AvcilFeaturesDisjoint:
 
     @property
     def skips(self) -> tuple[Skip, ...]:
-        listed = {clip for clips in bench(DISJOINT).splits.values() for clip in clips}
+        listed = {clip for clips in self.bench.splits.values() for clip in clips}
         return tuple(skip for skip in self._whole.skips if skip.id in listed)
+
+    @property
+    def shortfall(self) -> str:
+        """How many of the listed clips are there, and of which classes there are none; nothing if all are."""
+        return shortfall(self)
 
     @property
     def spec(self) -> EncoderSpec:

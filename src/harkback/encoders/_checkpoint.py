@@ -19,6 +19,7 @@ from harkback.state import State
 
 AGAIN = "download the model again"
 Module = TypeVar("Module", bound=nn.Module)
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,14 @@ class Checkpoint:
             other = f": its config.json says {told}" if told else ""
             raise HarkbackError(f"is the folder of another model, not of {kind}{other}", where=folder, mend="check it")
         return cls(folder, facts, _tensors(folder, kind))
+
+    def fact(self, part: str, name: str, kind: Callable[[Any], Fact]) -> Fact:
+        """What ``config.json`` says of a part, as ``kind`` makes it; `HarkbackError` if it does not say that."""
+        try:
+            return kind(self.config[part][name])
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"does not say {part}.{name}, or in a way that is not known"
+            raise HarkbackError(what, where=self.folder / "config.json", mend=AGAIN) from error
 
     def anew(self) -> Checkpoint:
         """The same, mapped anew: what is read there is in memory only as long as its tensors are held.

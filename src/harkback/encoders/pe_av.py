@@ -19,10 +19,10 @@ from harkback.encoders._codec import Codec, latents_of
 from harkback.encoders._device import chosen_device, chosen_dtype
 from harkback.encoders._eye import Eye
 from harkback.encoders._hub import model_folder
-from harkback.encoders._limits import check_limits
 from harkback.encoders._pe_av import WINDOW, Kind, Parts, aligned, in_windows, is_pe_av, library
 from harkback.encoders._vision import VisionTower
 from harkback.features import Features, TokenShape
+from harkback.limits import check_limits
 from harkback.media import Media
 from harkback.pictures import Squeeze
 

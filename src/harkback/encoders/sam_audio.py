@@ -20,10 +20,10 @@ from harkback.encoders._device import chosen_device, chosen_dtype
 from harkback.encoders._eye import Eye
 from harkback.encoders._fusion import NULL, PADDED, PARTS, Fusion
 from harkback.encoders._hub import model_folder
-from harkback.encoders._limits import check_limits
 from harkback.encoders._time import nearest
 from harkback.encoders._vision import VisionTower
 from harkback.features import Features, TokenShape
+from harkback.limits import check_limits
 from harkback.media import Media
 from harkback.pictures import Squeeze
 
@@ -91,7 +91,7 @@ class SamAudio:
 
     @cached_property
     def codec(self) -> Codec:
-        strides = self.checkpoint.config["audio_codec"]["encoder_rates"]
+        strides = self.checkpoint.fact("audio_codec", "encoder_rates", lambda rates: [int(rate) for rate in rates])
         state = folded(self.checkpoint.anew().tower(CODEC))
         return self.checkpoint.built(lambda s: Codec(s, strides), state, self.device, torch.float32)
 
@@ -177,7 +177,7 @@ class SamAudio:
             shape=self._shape,
             frames=s.frames,
             per_second=s.per_second,
-            sample_rate=int(self.checkpoint.config["audio_codec"]["sample_rate"]),
+            sample_rate=self.checkpoint.fact("audio_codec", "sample_rate", int),
             preprocessing={**asdict(s), "picture": asdict(self.picture), "flow_seed": SEED},
             computed_with={"torch": version("torch"), "av": version("av"), "precision": str(self.dtype)[6:]},
         )
@@ -186,7 +186,7 @@ class SamAudio:
     def picture(self) -> Squeeze:
         """What is done to each picture as soon as it is decoded."""
         bilinear = str(self._vision_config.get("interpolation_mode", "BICUBIC")).upper() == "BILINEAR"
-        return Squeeze(int(self._vision_config["image_size"]), "bilinear" if bilinear else "bicubic")
+        return Squeeze(self.checkpoint.fact("vision_encoder", "image_size", int), "bilinear" if bilinear else "bicubic")
 
     def encode(self, media: Sequence[Media]) -> Features:
         """float16 tokens; a clip without sound or picture has zeros there, and a mask that says so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
@@ -14,6 +15,7 @@ from harkback.distill import importance_distillation, nca
 from harkback.features import FeatureRows, Features, Joined
 from harkback.heads import PROXIES, ProxyHead
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.memory import Memory
 from harkback.network import AVCIL_NETWORK, Answers, Network, NetworkSettings
 from harkback.nme import NearestMean
@@ -26,6 +28,8 @@ class AFCSettings:
     train: TrainSettings = field(default_factory=lambda: AVCIL_TRAIN)
     weight: float = 0.5  #: of the distillation, times the root of classes seen over classes new
     answer: Literal["lsc", "nme"] = "lsc"  #: lsc: the head of proxies; nme: the nearest mean of exemplars
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"weight": (0, None)}
 
 
 class AFC(Learner[AFCSettings]):

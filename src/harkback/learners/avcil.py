@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from harkback.distill import class_contrast, instance_contrast, logit_distillati
 from harkback.errors import HarkbackError
 from harkback.features import READ, FeatureRows, Features, Joined, batches
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.memory import Choice, Memory
 from harkback.network import AVCIL_NETWORK, Answers, Network, NetworkSettings
 from harkback.training import AVCIL_TRAIN, TrainSettings, fit
@@ -32,6 +34,11 @@ class AVCILSettings:
     temporal_weight: float = 0.5  #: of the distillation of when it looks
     temperature: float = 2.0  #: softens the logits that are distilled
     exemplars: Choice = "random"  #: how exemplars are chosen
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "instance_weight": (0, None), "class_weight": (0, None), "contrast_temperature": (0.001, None),
+        "spatial_weight": (0, None), "temporal_weight": (0, None), "temperature": (0.01, None),
+    }  # fmt: skip
 
 
 class AVCIL(Learner[AVCILSettings]):

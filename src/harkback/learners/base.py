@@ -16,6 +16,7 @@ from harkback.buffer import reading
 from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
 from harkback.ledger import Additive, Ledger, Mergeable
+from harkback.limits import check_all
 from harkback.moments import without_row
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
@@ -46,6 +47,7 @@ class Learner(ABC, Generic[SettingsT]):
     def __init__(self, settings: SettingsT | None = None, *, memory: int = 0, seed: int = 0) -> None:
         """memory: exemplars it may keep in all; seed: of everything it draws."""
         self.settings: SettingsT = self.Settings() if settings is None else settings
+        check_all(_name_of(type(self)), self.settings)
         self.budget = memory
         self.classes: tuple[str, ...] = ()
         self.generator = torch.Generator().manual_seed(seed)
@@ -110,7 +112,12 @@ class Learner(ABC, Generic[SettingsT]):
 
     @final
     def begin(self) -> Self:
-        """One that has learnt nothing yet and measures clips as this one does, so that it can be merged with it."""
+        """One that has learnt nothing yet and measures clips as this one does, so that it can be merged with it.
+
+        `HarkbackError` for a learner that is not `Mergeable`.
+        """
+        if not isinstance(self, Mergeable):
+            raise self._unmergeable()
         made = type(self)(self.settings, memory=self.budget)
         for name in self.COMMON:
             setattr(made, name, deepcopy(getattr(self, name)))
@@ -122,9 +129,9 @@ class Learner(ABC, Generic[SettingsT]):
 
         Classes go by their names. No clip may have been learnt by both: it would count twice.
         """
-        name = type(self).__name__.lower()
         if not isinstance(self, Mergeable):
-            raise HarkbackError(f"what two learners of the kind {name} know cannot be added up", mend="use ridge")
+            raise self._unmergeable()
+        name = _name_of(type(self))
         if type(other) is not type(self) or other.settings != self.settings:
             raise HarkbackError("only learners of one kind and with the same settings can be merged", where=name)
         if not _same(_common(self), _common(other)):
@@ -142,6 +149,10 @@ class Learner(ABC, Generic[SettingsT]):
             raise
         self.sessions = self.sessions + other.sessions
         return self
+
+    def _unmergeable(self) -> HarkbackError:
+        what = f"what two learners of the kind {_name_of(type(self))} know cannot be added up"
+        return HarkbackError(what, mend="use ridge")
 
     @final
     def trained_parameters(self) -> int:
@@ -194,6 +205,11 @@ class Looks(Protocol):
     def heat(self, features: Features) -> Tensor:
         """(clips, frames, patches) share of the look that fell on each patch; sums to one over a clip."""
         ...
+
+
+def _name_of(kind: type[Learner[Any]]) -> str:
+    """What the registry calls a learner of ours, after its file; a stranger's goes by its own file."""
+    return kind.__module__.rpartition(".")[2].replace("_", "-")
 
 
 def _common(learner: Learner[Any]) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,6 +19,7 @@ from harkback.features import FeatureRows, Features, Rows
 from harkback.gaze import Foretelling, Patches, Tally, attended, shares
 from harkback.gram import by_class
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.moments import Moments
 from harkback.parallel import shared
 from harkback.pieces import pieces
@@ -37,6 +38,8 @@ class HarkSettings:
     guide: Literal["audio", "none"] = "audio"  #: what guides the look; none: the plain mean of the patches
     weigh: bool = True  #: choose by leave-one-out how much the picture weighs; else as much as the sound
     left_out: bool = True  #: a clip's look is guided by the other clips alone while it is learnt
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"features": (0, None), "passes": (1, None)}
 
 
 class Hark(Learner[HarkSettings]):
@@ -76,9 +79,6 @@ class Hark(Learner[HarkSettings]):
         s = self.settings
         if not s.penalty > 0:
             raise HarkbackError("the penalty of hark must be above 0", mend="3e-4 is the default")
-        if s.features < 0 or s.passes < 1:
-            what = f"hark cannot have {s.features} random features and {s.passes} passes"
-            raise HarkbackError(what, mend="take 0 or more features (800), and 1 or more passes (3)")
         seeds = torch.randint(2**62, (2,), generator=self.generator)  # Of the random features: they need not be kept.
         self.sound, self.picture = Bag(s.features, seeds[0]), Bag(s.features // 2, seeds[1])
         self.patches = Patches()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from harkback.features import READ, FeatureRows, Features
 from harkback.gram import Centres, Root, by_class
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
+from harkback.limits import Limits
 from harkback.state import State
 
 
@@ -23,6 +24,8 @@ class KLDASettings:
     features: int = 5_000  #: how many random features
     bandwidth: float = 1.0  #: sigma of the kernel, as a share of the expected distance of two clips
     shrinkage: float = 0.1  #: share of the unit matrix, at the mean variance, in the covariance; between 0 and 1
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"features": (1, None)}
 
 
 class KLDA(Learner[KLDASettings]):

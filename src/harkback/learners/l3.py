@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from harkback.distill import balanced_cross_entropy, class_counts, feature_distillation, logit_distillation
 from harkback.features import FeatureRows, Features, Joined
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.memory import Choice, Memory
 from harkback.network import Answers, Network, NetworkSettings
 from harkback.training import TrainSettings, fit
@@ -25,6 +27,10 @@ class L3Settings:
     temperature: float = 2.0  #: softens the logits that are distilled
     balance: bool = True  #: correct the cross-entropy for the imbalance between new clips and exemplars
     exemplars: Choice = "herding"  #: how exemplars are chosen
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "feature_weight": (0, None), "logit_weight": (0, None), "temperature": (0.01, None),
+    }  # fmt: skip
 
 
 class L3(Learner[L3Settings]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
 from harkback.distill import logit_distillation, separated_cross_entropy
 from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.network import AVCIL_NETWORK, Answers, Network, NetworkSettings
 from harkback.training import AVCIL_TRAIN, TrainSettings, fit
 
@@ -19,6 +22,8 @@ class LwFSettings:
     train: TrainSettings = field(default_factory=lambda: AVCIL_TRAIN)
     weight: float = 1.0  #: of the distillation, lambda_o in the paper
     temperature: float = 2.0  #: softens the logits that are distilled
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"weight": (0, None), "temperature": (0.01, None)}
 
 
 class LwF(Learner[LwFSettings]):

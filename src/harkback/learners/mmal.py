@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from harkback.features import FeatureRows, Features, batches
 from harkback.gram import BLOCK, Root
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
+from harkback.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class MMALSettings:
     features: int = 2_000  #: how many random features in each stream
     penalty: float = 0.1  #: weight of the squared coefficients, as a share of the mean |h|^2
     compensation: float = 1.0  #: weight of what the single modalities add; 0: nothing
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"features": (1, None), "compensation": (0, None)}
 
 
 class MMAL(Learner[MMALSettings]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from harkback.features import FeatureRows, Features
 from harkback.gram import Root, products, rounding
 from harkback.learners.base import Learner
 from harkback.lift import FirstStandard, projection
+from harkback.limits import Limits
 from harkback.state import State
 from harkback.triangle import add_products
 
@@ -26,6 +27,8 @@ PENALTIES = tuple(10.0**power for power in range(-8, 9))
 class RanPACSettings:
     features: int = 10_000  #: how many random features
     penalty: float | None = None  #: weight of the squared coefficients; none: chosen in each session, as in the paper
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"features": (1, None)}
 
 
 class RanPAC(Learner[RanPACSettings]):

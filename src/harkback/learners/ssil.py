@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from harkback.distill import logit_distillation, separated_cross_entropy
 from harkback.features import FeatureRows, Features, Joined
 from harkback.learners.base import Learner
+from harkback.limits import Limits
 from harkback.memory import Choice, Memory
 from harkback.network import AVCIL_NETWORK, Answers, Network, NetworkSettings
 from harkback.training import AVCIL_TRAIN, TrainSettings, fit
@@ -21,6 +24,8 @@ class SSILSettings:
     train: TrainSettings = field(default_factory=lambda: replace(AVCIL_TRAIN, replay=128))
     temperature: float = 2.0  #: softens the logits that are distilled
     exemplars: Choice = "random"  #: how exemplars are chosen
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {"temperature": (0.01, None)}
 
 
 class SSIL(Learner[SSILSettings]):
