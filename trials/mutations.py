@@ -41,10 +41,10 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitXor: ast.BitAnd,
 }
 PAIRS = (
-    "min max|amin amax|minimum maximum|fmin fmax|clamp_min clamp_max|argmin argmax|any all|zeros ones|"
-    "zeros_like ones_like|floor ceil|lower upper|lstrip rstrip|find rfind|index rindex|ljust rjust|partition rpartition|split rsplit|"
-    "removeprefix removesuffix|startswith endswith|append extend|exp log|sum mean|softmax log_softmax|first last|"
-    "keys values|union intersection|unlink touch|copy deepcopy"
+    "min max|amin amax|minimum maximum|fmin fmax|clamp_min clamp_max|argmin argmax|any all|sum mean|exp log|floor ceil|"
+    "zeros ones|zeros_like ones_like|softmax log_softmax|lower upper|lstrip rstrip|ljust rjust|find rfind|index rindex|"
+    "partition rpartition|split rsplit|removeprefix removesuffix|startswith endswith|append extend|keys values|"
+    "union intersection|first last|unlink touch|copy deepcopy"
 )
 MISTAKEN = {a: b for pair in PAIRS.split("|") for a, b in (pair.split(), pair.split()[::-1])}
 
