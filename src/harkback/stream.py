@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -114,8 +115,8 @@ class Stream:
         if sum(sizes) != len(order) or len(set(order)) != len(order) or set(order) != set(labels):
             raise ValueError("the order must name each label once and the sizes must add up to it")
         self._features, self._labels = features, tuple(labels)
-        starts = [sum(sizes[:t]) for t in range(len(sizes))]
-        self._classes = [tuple(order[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
+        borders = [sum(sizes[:t]) for t in range(len(sizes) + 1)]
+        self._classes = [tuple(order[start:end]) for start, end in pairwise(borders)]
         self._rows: dict[str, list[int]] = {name: [] for name in order}
         for row, label in enumerate(self._labels):
             self._rows[label].append(row)

@@ -167,8 +167,16 @@ def test_a_session_can_be_had_again() -> None:
     [("ab", [1, 1]), ("abcd", [2, 2]), ("abc", [2, 2]), ("abc", [1]), ("abd", [3])],
 )
 def test_an_order_that_does_not_fit(order: str, sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="order"):
+    with pytest.raises(ValueError, match=r"^the order must name each label once and the sizes must add up to it$"):
         Stream(random_features(3), list("abc"), order, sizes)
+
+
+def test_a_stream_does_not_change_with_the_lists_it_was_made_of() -> None:
+    labels, order, sizes = list("abab"), list("ba"), [1, 1]
+    stream = Stream(random_features(4), labels, order, sizes)
+    for told in (labels, order, sizes):
+        told.clear()
+    assert [stream[t].labels for t in range(2)] == [("b", "b"), ("a", "a")]
 
 
 def test_an_order_that_names_a_class_twice() -> None:
