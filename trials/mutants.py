@@ -77,6 +77,15 @@ class Seen:
     def survived(self) -> bool:
         return self.code == 0 and not self.late
 
+    @property
+    def fate(self) -> str:
+        """Exit code 4, where the same call passed before: a conftest.py could not import what has the mistake."""
+        if self.late or self.survived:
+            return "late" if self.late else "survived"
+        if self.code == 4 or self.first.endswith("(import)"):
+            return "unimportable"
+        return "noticed" if self.code in (1, 2) else "crashed"
+
 
 class Mistaken(SourceFileLoader):
     """A module's loader that finds other source in its file."""
@@ -176,15 +185,10 @@ def try_module(module: str, again: Collection[str] | None, at: Path) -> list[dic
     results = []
     for n, mutant in enumerate(every):
         seen = attempt(name, mutant.source, tests, order, 10 + 5 * whole, at)
-        fate = "late" if seen.late else "survived" if seen.survived else "crashed" if seen.code < 0 else "noticed"
-        if seen.code > 2:
-            sys.exit(f"{module}: pytest could not run: exit code {seen.code}")
-        if fate == "noticed" and seen.first.endswith("(import)"):
-            fate = "unimportable"
         results.append(
-            {"name": _name(mutant), "line": mutant.line, "kind": mutant.kind, "fate": fate, "by": seen.first}
+            {"name": _name(mutant), "line": mutant.line, "kind": mutant.kind, "fate": seen.fate, "by": seen.first}
         )
-        if fate == "survived":
+        if seen.survived:
             print(f"  {module}.py:{mutant.line}  {_name(mutant)}", flush=True)
         if sys.stderr.isatty():
             print(f"\r{n + 1} of {len(every)}", end="\r", file=sys.stderr)

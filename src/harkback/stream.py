@@ -142,5 +142,5 @@ class Stream:
 
     def _session(self, names: Sequence[str]) -> Session:
         rows = [row for name in names for row in self._rows[name]]
-        chosen = Rows(self._features, torch.tensor(rows, dtype=torch.long))
+        chosen = Rows(self._features, torch.tensor(rows))
         return Session.of(chosen, [self._labels[row] for row in rows])
