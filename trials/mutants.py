@@ -189,7 +189,7 @@ def try_module(module: str, again: Collection[str] | None, at: Path) -> list[dic
             {"name": _name(mutant), "line": mutant.line, "kind": mutant.kind, "fate": seen.fate, "by": seen.first}
         )
         if seen.survived:
-            print(f"  {module}.py:{mutant.line}  {_name(mutant)}", flush=True)
+            print(f"  {module}.py:{mutant.line}  {_shown(mutant)}", flush=True)
         if sys.stderr.isatty():
             print(f"\r{n + 1} of {len(every)}", end="\r", file=sys.stderr)
     return results
@@ -198,6 +198,20 @@ def try_module(module: str, again: Collection[str] | None, at: Path) -> list[dic
 def _name(mutant: Mutant) -> str:
     """The same mistake has the same name, whatever line it moved to."""
     return f"{mutant.kind}: {mutant.before} -> {mutant.after}"
+
+
+def _shown(mutant: Mutant) -> str:
+    """What changed, and a few characters around it."""
+    before, after = mutant.before, mutant.after
+    start = _alike(before, after)
+    end = _alike(before[start:][::-1], after[start:][::-1])
+    left, right = before[max(0, start - 40) : start], before[len(before) - end :][:20]
+    return f"{mutant.kind}: {left}[{before[start : len(before) - end]} -> {after[start : len(after) - end]}]{right}"
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:

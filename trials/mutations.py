@@ -2,7 +2,8 @@
 
 The kinds are those of mutmut (3.8), and beside them: boundaries of slices, one operand of two, statements left out,
 conditions that always or never hold, loops that run once or not at all, calls left out of a chain, pairs of functions
-that are mistaken for each other, decorators. Types, docstrings and imports are left alone: they compute nothing.
+that are mistaken for each other, decorators. Types, protocols, docstrings and imports are left alone: they compute
+nothing.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def _slots(node: ast.AST) -> Iterator[Slot]:
 
 
 def _speaks_only(node: ast.AST) -> bool:
-    """Imports, docstrings, the body of a protocol."""
+    """Imports, docstrings, protocols."""
+    if isinstance(node, ast.ClassDef):
+        return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
     return isinstance(node, ast.Import | ast.ImportFrom | ast.Pass) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     )

@@ -118,6 +118,13 @@ def ways(clips: Features) -> list[FeatureRows]:
     return [clips, Rows(clips[back], back), Joined(Rows(clips, left), clips[right])]
 
 
+def test_of_two_sources_only_the_one_that_holds_the_rows_is_read() -> None:
+    for wanted, reads in (([0, 2], ([2], [])), ([4, 3, 4], ([], [3])), ([4, 0], ([1], [1]))):
+        joined = Joined(Mapped(random_features(3)), Mapped(random_features(2)))
+        _ = joined[torch.tensor(wanted)]
+        assert (joined.first.reads, joined.second.reads) == reads  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("wanted", [[4, 0, 2], [2], [3, 4], [0, 1], []])
 def test_room_is_filled_alike_however_the_rows_are_held(wanted: list[int]) -> None:
     clips, at = random_features(5), [5, 1, 3][: len(wanted)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -50,6 +51,11 @@ LOG = [
     answered([0, 0, 1, 1, 2, 3, 3], [0, 0, 1, 1, 3, 3, 2], CAME),  # 4 of 4 (better than ever), 0 of 1, 1 of 2
 ]
 MATRIX = np.array([[0.75, NAN, NAN], [0.5, 1.0, NAN], [1.0, 0.0, 0.5]])
+
+
+def test_an_answer_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        LOG[0].said = LOG[0].truth  # type: ignore[misc]
 
 
 def test_accuracy_is_the_share_of_all_clips_so_far() -> None:
