@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,9 +57,9 @@ class Sealed:
 class Session:
     """Clips to learn from now: no number, no total, no way back to the stream. Open only inside its ``with`` block."""
 
-    features: FeatureRows
+    features: Sealed
     labels: tuple[str, ...]  #: class name of each row
-    validation: Session | None = None  #: clips to choose an epoch by; None: the policy allows none
+    validation: Session | None  #: clips to choose an epoch by; None: the policy allows none
 
     @classmethod
     def of(cls, features: FeatureRows, labels: Sequence[str], validation: Session | None = None) -> Session:
@@ -70,11 +70,10 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if isinstance(self.features, Sealed):
-            self.features.close()
+    def __exit__(self, *_: object) -> None:
+        self.features.close()
         if self.validation is not None:
-            self.validation.__exit__(kind, error, at)
+            self.validation.__exit__()
 
 
 def cut(classes: int, sessions: Sequence[int]) -> tuple[int, ...]:
@@ -82,7 +81,7 @@ def cut(classes: int, sessions: Sequence[int]) -> tuple[int, ...]:
     if not sessions:
         raise HarkbackError("no sessions are asked for", mend="give a number of sessions, or their sizes in classes")
     if len(sessions) == 1:
-        count = sessions[0]
+        (count,) = sessions
         if not 1 <= count <= classes:
             raise HarkbackError(
                 f"{classes} classes cannot be cut into {count} sessions", mend=f"ask for 1 to {classes} sessions"
@@ -116,8 +115,8 @@ class Stream:
         if sum(sizes) != len(order) or len(set(order)) != len(order) or set(order) != set(labels):
             raise ValueError("the order must name each label once and the sizes must add up to it")
         self._features, self._labels = features, tuple(labels)
-        starts = [sum(sizes[:t]) for t in range(len(sizes))]
-        self._classes = [tuple(order[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
+        borders = [sum(sizes[:t]) for t in range(len(sizes) + 1)]
+        self._classes = [tuple(order[start:end]) for start, end in pairwise(borders)]
         self._rows: dict[str, list[int]] = {name: [] for name in order}
         for row, label in enumerate(self._labels):
             self._rows[label].append(row)
@@ -143,5 +142,5 @@ class Stream:
 
     def _session(self, names: Sequence[str]) -> Session:
         rows = [row for name in names for row in self._rows[name]]
-        chosen = Rows(self._features, torch.tensor(rows, dtype=torch.long))
+        chosen = Rows(self._features, torch.tensor(rows))
         return Session.of(chosen, [self._labels[row] for row in rows])

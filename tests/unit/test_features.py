@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,19 @@ from hypothesis import strategies as st
 
 from fakes import SHAPE, Mapped, random_features, without
 from harkback import features
-from harkback.features import Features, Joined, Rows, batches, join, none_of, room_for
+from harkback.features import (
+    Arrays,
+    FeatureRows,
+    Features,
+    Joined,
+    Rows,
+    TokenShape,
+    batches,
+    blank,
+    join,
+    none_of,
+    room_for,
+)
 from harkback.pooling import pooled, pooled_dim
 
 
@@ -81,6 +95,91 @@ def test_rows_are_copied_to_where_they_are_wanted(data: st.DataObject, dtype: to
         patch.setattr(features, "CHUNK", features.CHUNK if whole else 200)  # A row of pictures takes 168.
         clips.fill(torch.tensor(rows), room, torch.tensor(at))
     assert all(torch.equal(array, other) for array, other in zip(room, expected, strict=True))
+
+
+def test_clips_with_sound_of_one_precision_and_pictures_of_another_are_of_the_finer() -> None:
+    clips = random_features(2)
+    fine = Features(clips.ids, clips.audio, clips.visual.float(), clips.heard, clips.seen)
+    assert (clips.dtype, fine.dtype) == (torch.float16, torch.float32)
+    assert Rows(fine, torch.tensor([1])).dtype == torch.float32
+    for joined in (Joined(clips, fine), Joined(fine, clips)):
+        assert joined.dtype == torch.float32
+        assert joined.shape == SHAPE
+        gathered = joined[torch.tensor([3, 0])]
+        assert gathered.audio.dtype == gathered.visual.dtype == torch.float32
+        assert torch.equal(gathered.audio, clips.audio[[1, 0]].float())
+    assert Joined(clips, clips).dtype == torch.float16
+
+
+def ways(clips: Features) -> list[FeatureRows]:
+    """The same five clips as features, as a choice of rows, and joined, so that a border lies between 2 and 3."""
+    back = torch.arange(4, -1, -1)
+    left, right = torch.arange(3), torch.arange(3, 5)
+    return [clips, Rows(clips[back], back), Joined(Rows(clips, left), clips[right])]
+
+
+def test_of_two_sources_only_the_one_that_holds_the_rows_is_read() -> None:
+    for wanted, reads in (([0, 2], ([2], [])), ([4, 3, 4], ([], [3])), ([4, 0], ([1], [1]))):
+        joined = Joined(Mapped(random_features(3)), Mapped(random_features(2)))
+        _ = joined[torch.tensor(wanted)]
+        assert (joined.first.reads, joined.second.reads) == reads  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wanted", [[4, 0, 2], [2], [3, 4], [0, 1], []])
+def test_room_is_filled_alike_however_the_rows_are_held(wanted: list[int]) -> None:
+    clips, at = random_features(5), [5, 1, 3][: len(wanted)]
+    for rows in ways(clips):
+        room = Arrays(*(array.zero_() for array in room_for(SHAPE, 7, torch.float16)))
+        rows.fill(torch.tensor(wanted, dtype=torch.long), room, torch.tensor(at, dtype=torch.long))
+        for name, array in room._asdict().items():
+            for place in range(7):
+                source = getattr(clips, name)[wanted[at.index(place)]] if place in at else torch.tensor(0)
+                assert (array[place] == source).all()
+
+
+def test_what_has_no_columns_is_not_wanted() -> None:
+    clips = random_features(5)
+    for rows in ways(clips):
+        room = room_for(SHAPE, 2, torch.float16)._replace(visual=torch.zeros(2, 0), seen=torch.zeros(2, 0).bool())
+        rows.fill(torch.tensor([4, 1]), room, torch.tensor([0, 1]))
+        assert torch.equal(room.audio, clips.audio[[4, 1]])
+        assert room.heard.all()
+
+
+def test_room_has_the_shape_and_the_numbers_that_are_asked_for() -> None:
+    for dtype in (torch.float16, torch.float64):
+        room = room_for(TokenShape(2, 3, 4, 5, 6), 7, dtype)
+        assert [tuple(array.shape) for array in room] == [(7, 2, 3), (7, 4, 5, 6), (7,), (7,)]
+        assert [array.dtype for array in room] == [dtype, dtype, torch.bool, torch.bool]
+    room.heard.fill_(True)
+    room.seen.fill_(False)
+    assert room.heard.all()  # The one is not the other.
+
+
+def test_nobody_has_neither_name_nor_sound_nor_picture() -> None:
+    shape = TokenShape(2, 3, 4, 5, 6)
+    for clips, count in ((none_of(shape), 0), (none_of(shape, torch.float32), 0), (blank(shape), 1)):
+        assert clips.ids == ("",) * count
+        assert len(clips) == count
+        assert clips.shape == shape
+        assert clips.audio.shape == (count, 2, 3)
+        assert clips.visual.shape == (count, 4, 5, 6)
+        assert clips.heard.shape == clips.seen.shape == (count,)
+        assert clips.heard.dtype == clips.seen.dtype == torch.bool
+        assert not any(x.any() for x in (clips.audio, clips.visual, clips.heard, clips.seen))
+    assert none_of(shape).audio.dtype == none_of(shape).visual.dtype == torch.float16
+    coarse = none_of(shape, torch.float32)
+    assert coarse.audio.dtype == coarse.visual.dtype == torch.float32
+    empty = blank(shape)
+    empty.heard[0] = True
+    assert not empty.seen[0]  # The one is not the other.
+
+
+def test_features_and_choices_of_them_cannot_be_made_others() -> None:
+    clips = random_features(2)
+    for noun, name in ((clips, "audio"), (Rows(clips, torch.tensor([0])), "chosen"), (Joined(clips, clips), "first")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(noun, name, None)
 
 
 @given(st.integers(0, 50), st.integers(1, 20))

@@ -70,6 +70,14 @@ def test_herding_vectors_of_zeros_and_vectors_that_are_alike() -> None:
     assert sorted(herd(torch.ones(4, 3), 3).tolist()) == [0, 1, 2]  # Nobody is chosen twice.
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_vectors_that_are_all_but_alike_are_compared_in_double_precision(dtype: torch.dtype) -> None:
+    """In the vectors' own numbers the differences between distances would be rounding."""
+    for seed in range(3):
+        vectors = (draws(40, seed=seed) / 16 if dtype == torch.float16 else 1 + draws(40, seed=seed) / 2**20).to(dtype)
+        assert herd(vectors, 40).tolist() == by_definition(vectors.double().tolist(), 40)
+
+
 # ---- quotas ---------------------------------------------------------------------------------------------------------
 
 

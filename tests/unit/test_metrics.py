@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -50,6 +51,11 @@ LOG = [
     answered([0, 0, 1, 1, 2, 3, 3], [0, 0, 1, 1, 3, 3, 2], CAME),  # 4 of 4 (better than ever), 0 of 1, 1 of 2
 ]
 MATRIX = np.array([[0.75, NAN, NAN], [0.5, 1.0, NAN], [1.0, 0.0, 0.5]])
+
+
+def test_an_answer_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        LOG[0].said = LOG[0].truth  # type: ignore[misc]
 
 
 def test_accuracy_is_the_share_of_all_clips_so_far() -> None:
@@ -239,3 +245,27 @@ def test_no_certainty_from_few_clips() -> None:
     right = np.random.default_rng(0).binomial(200, 0.8, 20000)
     inside = [abs(k / 200 - 0.8) <= clips_half_width(k / 200, 200) for k in right]
     assert 0.93 < np.mean(inside) < 0.97
+
+
+@pytest.mark.parametrize("clips", [1, 2, 7, 30, 200])
+def test_wilsons_interval_is_the_shares_that_the_clips_do_not_rule_out(clips: int) -> None:
+    """Its ends solve (share - p)^2 = z^2 p (1 - p) / n for p; at the ends of the scale it is wider than Wald's."""
+    z = 1.959964
+    for right in range(clips + 1):
+        share = right / clips
+        # p^2 (1 + z^2 / n) - p (2 share + z^2 / n) + share^2 = 0
+        low, high = sorted(np.roots([1 + z**2 / clips, -2 * share - z**2 / clips, share**2]).real)
+        wald = z * math.sqrt(share * (1 - share) / clips)
+        assert clips_half_width(share, clips) == pytest.approx(max((high - low) / 2, wald), rel=1e-5)
+
+
+def test_single_numbers_are_plain_ones() -> None:
+    """They go into JSON as they are, and are written without the name of their type."""
+    of_log = (mean_accuracy, mean_accuracy_task_macro, mean_accuracy_class_macro)
+    last = (final_accuracy, final_accuracy_task_macro, final_accuracy_class_macro)
+    of_matrix = (average_forgetting, final_forgetting, final_forgetting_pycil, backward_transfer)
+    numbers = [metric(LOG) for metric in (*of_log, *last)]
+    numbers += [metric(matrix) for metric in of_matrix for matrix in (MATRIX, MATRIX[:1, :1])]
+    numbers += [half_width([1.0, 2.0]), half_width([1.0]), spread([1.0, 2.0])[0], spread([1.0])[0]]
+    numbers += [clips_half_width(0.5, 10), clips_half_width(0.0, 10), clips_half_width(0.5, 0)]
+    assert [type(number) for number in numbers] == [float] * len(numbers)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import Mapped, random_features
+from fakes import SHAPE, Mapped, random_features
 from harkback.errors import HarkbackError
-from harkback.features import Features
+from harkback.features import Arrays, Features, room_for
 from harkback.stream import Sealed, SealedError, Session, Stream, cut, shuffled
 
 NAMES = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=30)
@@ -42,6 +43,21 @@ def test_several_numbers_are_the_sizes(sizes: list[int]) -> None:
 def test_sizes_that_do_not_fit(classes: int, sessions: list[int]) -> None:
     with pytest.raises(HarkbackError, match="5"):
         cut(classes, sessions)
+
+
+def test_what_is_said_of_sizes_that_do_not_fit() -> None:
+    for sessions, said in (
+        ([], "no sessions are asked for; give a number of sessions, or their sizes in classes"),
+        ([6], "5 classes cannot be cut into 6 sessions; ask for 1 to 5 sessions"),
+        (
+            [2, 4],
+            "sessions of 2,4 classes are 6 in all, but there are 5; "
+            "give sizes of at least 1 that add up to the number of classes, or one number of equal sessions",
+        ),
+    ):
+        with pytest.raises(HarkbackError) as error:
+            cut(5, sessions)
+        assert str(error.value) == said
 
 
 def test_sizes_by_hand() -> None:
@@ -151,8 +167,16 @@ def test_a_session_can_be_had_again() -> None:
     [("ab", [1, 1]), ("abcd", [2, 2]), ("abc", [2, 2]), ("abc", [1]), ("abd", [3])],
 )
 def test_an_order_that_does_not_fit(order: str, sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="order"):
+    with pytest.raises(ValueError, match=r"^the order must name each label once and the sizes must add up to it$"):
         Stream(random_features(3), list("abc"), order, sizes)
+
+
+def test_a_stream_does_not_change_with_the_lists_it_was_made_of() -> None:
+    labels, order, sizes = list("abab"), list("ba"), [1, 1]
+    stream = Stream(random_features(4), labels, order, sizes)
+    for told in (labels, order, sizes):
+        told.clear()
+    assert [stream[t].labels for t in range(2)] == [("b", "b"), ("a", "a")]
 
 
 def test_an_order_that_names_a_class_twice() -> None:
@@ -176,6 +200,51 @@ def test_a_closed_session_cannot_be_read_in_any_way() -> None:
         with pytest.raises(SealedError, match="closed"):
             ask()
     assert session.labels == ("a", "a")
+
+
+def test_a_learner_is_told_why_it_cannot_read() -> None:
+    with Session.of(random_features(1), "a") as session:
+        pass
+    with pytest.raises(SealedError) as error:
+        len(session.features)
+    assert str(error.value) == "this session is closed; a learner may keep only what its memory holds"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_an_open_session_fills_room_as_its_clips_would_and_a_closed_one_nothing(dtype: torch.dtype) -> None:
+    clips = random_features(4, dtype=dtype)
+    rows, at = torch.tensor([3, 1]), torch.tensor([0, 2])
+    room, untouched = (Arrays(*(array.zero_() for array in room_for(SHAPE, 3, dtype))) for _ in range(2))
+    with Session.of(clips, "abab") as session:
+        assert session.features.dtype == dtype
+        assert session.features.shape == SHAPE
+        session.features.fill(rows, room, at)
+    for name, array in room._asdict().items():
+        assert torch.equal(array[at], getattr(clips, name)[rows])
+        assert not array[1].any()
+    with pytest.raises(SealedError):
+        session.features.fill(rows, untouched, at)
+    with pytest.raises(SealedError):
+        _ = session.features.dtype
+    assert not any(array.any() for array in untouched)
+
+
+def test_the_clips_to_choose_an_epoch_by_are_closed_with_the_session() -> None:
+    session = Session.of(random_features(2), "ab", Session.of(random_features(1, seed=1), "b"))
+    assert session.validation is not None
+    with session:
+        assert session.validation.features.ids == ("clip-1-0",)
+    with pytest.raises(SealedError):
+        len(session.validation.features)
+    assert Session.of(random_features(2), "ab").validation is None
+
+
+def test_a_session_cannot_be_opened_anew() -> None:
+    """What would let a learner look again: another reader in the place of the closed one."""
+    with Session.of(random_features(2), "ab") as session:
+        pass
+    with pytest.raises(FrozenInstanceError):
+        session.features = random_features(2)  # type: ignore[misc]
 
 
 def test_it_is_closed_by_an_error_too() -> None:
