@@ -17,6 +17,7 @@ from harkback.errors import HarkbackError
 from harkback.features import FeatureRows, Features
 from harkback.ledger import Additive, Ledger, Mergeable
 from harkback.moments import without_row
+from harkback.soundness import check_scores, sound
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
 
@@ -73,7 +74,8 @@ class Learner(ABC, Generic[SettingsT]):
             asked = torch.tensor([number.get(name, -1) for name in session.validation.labels])
             self._held_out = session.validation.features, asked
         try:
-            self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
+            with sound(self, f"{_name(self)}, session {int(self.sessions) + 1}", session.features):
+                self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
         except BaseException:
             self.classes, self.born = before
             raise
@@ -90,8 +92,7 @@ class Learner(ABC, Generic[SettingsT]):
             return torch.zeros(len(features), 0)
         parts = [self._scores(clips).float() for _, clips in reading(features)]
         scores = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
-        if not scores.isfinite().all():
-            raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
+        check_scores(scores, features)
         return scores
 
     @final
@@ -105,7 +106,8 @@ class Learner(ABC, Generic[SettingsT]):
         target = self.classes.index(name)
         self.classes = tuple(known for known in self.classes if known != name)
         self.born = without_row(self.born, target)
-        self.subtract(target, entry)
+        with sound(self, f"{_name(self)}, without {name}"):
+            self.subtract(target, entry)
         return self
 
     @final
@@ -122,7 +124,7 @@ class Learner(ABC, Generic[SettingsT]):
 
         Classes go by their names. No clip may have been learnt by both: it would count twice.
         """
-        name = type(self).__name__.lower()
+        name = _name(self)
         if not isinstance(self, Mergeable):
             raise HarkbackError(f"what two learners of the kind {name} know cannot be added up", mend="use ridge")
         if type(other) is not type(self) or other.settings != self.settings:
@@ -136,7 +138,8 @@ class Learner(ABC, Generic[SettingsT]):
         self.born = torch.cat([self.born, self.sessions + other.born[fresh]])
         try:
             if other.classes:
-                self.absorb(other, torch.tensor([self.classes.index(known) for known in other.classes]))
+                with sound(self, f"{name}, merged"):
+                    self.absorb(other, torch.tensor([self.classes.index(known) for known in other.classes]))
         except BaseException:
             self.classes, self.born = before
             raise
@@ -194,6 +197,10 @@ class Looks(Protocol):
     def heat(self, features: Features) -> Tensor:
         """(clips, frames, patches) share of the look that fell on each patch; sums to one over a clip."""
         ...
+
+
+def _name(learner: Learner[Any]) -> str:
+    return type(learner).__name__.lower()
 
 
 def _common(learner: Learner[Any]) -> State:
