@@ -11,12 +11,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import torch
-
 from harkback.clips import Clip
 from harkback.confined import Broken, Confined, Limits, Say
 from harkback.encoders import BATCH, Encoder, bare
-from harkback.features import Features, none_of
+from harkback.encoding import encoded_each
+from harkback.features import Features
 from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
 from harkback.places import at_hand
@@ -61,11 +60,10 @@ def featured(outcomes: Iterator[tuple[str, Outcome]], encoder: Encoder) -> Itera
             yield key, outcome if isinstance(outcome, Failed) else _features(outcome)
         return
     while chunk := list(islice(outcomes, BATCH)):
-        media = [_media(outcome) for _, outcome in chunk if not isinstance(outcome, Failed)]
-        rows = iter(torch.arange(len(media)).split(1))
-        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
+        found = iter(encoded_each(encoder, [_media(each) for _, each in chunk if not isinstance(each, Failed)]))
         for key, outcome in chunk:
-            yield key, outcome if isinstance(outcome, Failed) else features[next(rows)]
+            row = outcome if isinstance(outcome, Failed) else next(found)
+            yield key, Failed(row, lasting=False) if isinstance(row, str) else row
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Reading:
         except Exception as error:  # A defect that one clip brings to light must not end a night's work.
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
-    def _parcel(self, clip: Clip, path: Path) -> Parcel:
+    def _parcel(self, clip: Clip, path: Path) -> Outcome:
         spec = self.encoder.spec
         if self.longest is not None:
             check_length(path, length_of(path), self.longest)
@@ -100,7 +98,10 @@ class Reading:
             end=clip.end,
             picture=self.encoder.picture,
         )
-        return packed(self.encoder.encode([media]) if self.encoder.in_workers else media)
+        if not self.encoder.in_workers:
+            return packed(media)
+        (row,) = encoded_each(self.encoder, [media])
+        return Failed(row, lasting=False) if isinstance(row, str) else packed(row)
 
 
 def _media(parcel: Parcel) -> Media:

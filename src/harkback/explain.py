@@ -23,7 +23,7 @@ from harkback.formats import percent
 from harkback.learners.base import Learner, Looks
 from harkback.media import MediaError
 from harkback.transcript import as_json, clock, remark
-from harkback.windows import Window, decoded
+from harkback.windows import Window, decoded, encoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,9 +148,10 @@ def _explained(
 
 def _features(path: Path, span: Window, encoder: Encoder) -> Features:
     media = next(decoded(path, [span], encoder))
-    if isinstance(media, MediaError):
-        raise media
-    return encoder.encode([media])
+    ((_, found),) = encoded([(span, media)], encoder)
+    if isinstance(found, MediaError):
+        raise found
+    return found
 
 
 def look(learner: Learner[Any], features: Features) -> tuple[Tensor | None, str]:

@@ -67,6 +67,11 @@ class Features:
             self.seen[rows],
         )
 
+    def unfit(self) -> Tensor:
+        """(clips,) bool: has tokens that are NaN or infinite."""
+        there = [tokens.isfinite().flatten(1).all(1) for tokens in (self.audio, self.visual)]
+        return ~(there[0] & there[1])
+
     def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
         for array, room in zip((self.audio, self.visual, self.heard, self.seen), out, strict=True):
             _copy(array, rows, room, at)

@@ -89,7 +89,11 @@ class Run:
         return f"delete {self.folder} and run the bench again: only this run is redone"
 
     def _arrays(self, t: int) -> State:
-        return read_arrays(self._path(t, "safetensors"), self._mend)
+        path = self._path(t, "safetensors")
+        arrays = read_arrays(path, self._mend)
+        if not arrays["scores"].isfinite().all():  # No learner says such: the highest of them would be anything.
+            raise HarkbackError("is damaged: scores that are not finite", where=path, mend=self._mend)
+        return arrays
 
     def _path(self, t: int, kind: str) -> Path:
         return self.folder / f"session-{t:02d}.{kind}"

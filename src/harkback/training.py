@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from harkback.limits import Limits
 from harkback.network import Answers, Network
 from harkback.parallel import Draw, first_says, shared
 from harkback.prefetch import Batches
+from harkback.soundness import Astray
 
 #: What to lower: (the network's answers, (batch,) the row numbers they answer) -> mean loss over the batch.
 Loss = Callable[[Answers, Tensor], Tensor]
@@ -62,7 +64,8 @@ def fit(
 
     fresh: how many of the rows, the first ones, are new clips; the rest are exemplars, and ``settings.replay`` of them
     join each batch. judge: how good the network is now, the more the better; the weights of the best epoch, the
-    earliest of equals, are those that stay. None: the last. Returns the mean loss of each epoch.
+    earliest of equals, are those that stay. None: the last. Returns the mean loss of each epoch. `Astray` as soon as
+    that of one is not finite.
     """
     if not len(rows):
         return []
@@ -72,7 +75,7 @@ def fit(
     read = Batches(rows, settings.batch + settings.replay, network.device)
     steps, step = settings.epochs * -(-new // settings.batch), 0
     losses, best, kept = [], -torch.inf, None
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         total = 0.0
         order = list(_batches(new, len(rows), settings, generator))  # Drawn at once, so the same on every device.
         shares = [shared(len(batch)) for batch in order]
@@ -89,6 +92,8 @@ def fit(
             step += 1
             total += float(value.detach())
         losses.append(total * settings.epochs / steps)
+        if not isfinite(total):
+            raise Astray(f"its loss in epoch {epoch + 1} of {settings.epochs} is not finite")
         if judge is not None and (now := first_says(judge())) > best:
             best, kept = now, {name: array.clone() for name, array in network.state_dict().items()}
     if kept is not None:

@@ -116,7 +116,7 @@ def calibrated(scores: Tensor, truth: Tensor, strange: Tensor | None = None) -> 
     scores = _checked(scores)
     fitted = Calibration(_temperature(scores, truth))
     if strange is not None:
-        fitted = replace(fitted, usual=(*_usual(fitted.sureness(scores)), *_usual(strange.double())))
+        fitted = replace(fitted, usual=(*_usual(fitted.sureness(scores)), *_usual(_checked(strange))))
     return replace(fitted, evidence=tuple(sorted(fitted.evidence_of(scores, strange).tolist())))
 
 

@@ -10,8 +10,9 @@ import torch
 
 from harkback._container import AGAIN, BROKEN, reason, survey
 from harkback.encoders import BATCH, Encoder
+from harkback.encoding import encoded_each
 from harkback.errors import HarkbackError
-from harkback.features import Features, none_of
+from harkback.features import Features
 from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
 
 SHORTEST = 0.1  #: seconds; below it there is no sound to speak of
@@ -78,11 +79,10 @@ def encoded(
     rest = iter(found)
     # Without a device nothing is gained by holding several windows, whose pictures may be large.
     while chunk := list(islice(rest, 1 if encoder.in_workers else BATCH)):
-        media = [clip for _, clip in chunk if isinstance(clip, Media)]
-        features = encoder.encode(media) if media else none_of(encoder.spec.shape)
-        rows = iter(torch.arange(len(media)).split(1))
+        rows = iter(encoded_each(encoder, [clip for _, clip in chunk if isinstance(clip, Media)]))
         for span, clip in chunk:
-            yield span, features[next(rows)] if isinstance(clip, Media) else clip
+            row = next(rows) if isinstance(clip, Media) else clip
+            yield span, MediaError(row) if isinstance(row, str) else row
 
 
 def _alone(path: Path, span: Window, encoder: Encoder) -> Media | MediaError:

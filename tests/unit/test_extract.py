@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from harkback.decoding import Failed, in_order
 from harkback.errors import HarkbackError
 from harkback.extract import Extraction, extract
 from harkback.features import Features
-from harkback.media import read
+from harkback.media import Media, read
 
 LOUD = 0.95  # The fake encoder's poison.
 
@@ -287,3 +288,74 @@ def test_a_clip_that_lasts_too_long_is_left_out(tmp_path: Path) -> None:
     found = extract(clips, Fake(), tmp_path / "store", workers=1, limits=replace(DECODING, length=1.0))
     assert [clip.id for clip in found.clips] == ["short"]
     assert [skip.reason for skip in found.skips] == ["lasts 2 s, and 1 s are the most; take a part of it"]
+
+
+# ---- what an encoder cannot do --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fragile(Fake):
+    """Of the loud clip it makes NaN, or infinity, or more than a half can hold; or fails, with an error of its own."""
+
+    makes: str = "nan"
+
+    def encode(self, media: Sequence[Media]) -> Features:
+        if self.makes == "too few":
+            return super().encode(media[:-1])
+        made = super().encode(media)
+        features = replace(made, audio=made.audio.float(), visual=made.visual.float())
+        for i, clip in enumerate(media):
+            if clip.waveform is not None and clip.waveform.abs().max() > 0.8:
+                if self.makes == "a defect":
+                    raise IndexError("list index\nout of range")
+                if self.makes == "no memory":
+                    raise HarkbackError("the memory does not suffice", mend="close other programs")
+                features.audio[i, 1, 2] = float(self.makes)
+        return features
+
+
+@pytest.mark.parametrize("in_workers", [True, False])
+@pytest.mark.parametrize("makes", ["nan", "inf", "-inf", "65520", "1e30", "a defect"])
+def test_what_an_encoder_cannot_do_with_a_clip_is_that_clips_failure(
+    tmp_path: Path, in_workers: bool, makes: str
+) -> None:
+    clips = tones(tmp_path / "clips", 11)
+    tone(clips[4].path, 440, LOUD)
+    found = extract(clips, Fragile(in_workers, makes=makes), tmp_path / "store", workers=0)
+    others = [clip for clip in clips if clip is not clips[4]]
+    assert found.clips == tuple(others)
+    for row, expected in enumerate(directly(others)):
+        assert torch.equal(rows(found).audio[row], expected.audio[0])
+    (skip,) = found.skips
+    assert skip.id == "04.wav"
+    assert "\n" not in skip.reason
+    said = (
+        r"failed with IndexError: list index\\nout" if makes == "a defect" else r"not finite .*\(NaN, or beyond 65504\)"
+    )
+    assert re.search(said, skip.reason)
+    # It does not lie in the clip, so it is tried again, and alone.
+    again = extract(clips, Fake(in_workers), tmp_path / "store", workers=0)
+    assert again.encoded == 1
+    assert again.clips == tuple(clips)
+
+
+def test_the_largest_half_is_a_number(tmp_path: Path) -> None:
+    clips = tones(tmp_path / "clips", 1)
+    tone(clips[0].path, 440, LOUD)
+    found = extract(clips, Fragile(makes="65504"), tmp_path / "store", workers=0)
+    assert rows(found).audio.max() == 65504
+    assert rows(found).audio.dtype == torch.float16
+
+
+def test_an_encoder_that_cannot_go_on_ends_the_work_and_keeps_what_is_done(tmp_path: Path) -> None:
+    clips = tones(tmp_path / "clips", 20)
+    tone(clips[18].path, 440, LOUD)
+    with pytest.raises(HarkbackError, match="the memory does not suffice"):
+        extract(clips, Fragile(in_workers=False, makes="no memory"), tmp_path / "store", workers=0)
+    assert extract(clips, Fake(False), tmp_path / "store", workers=0).encoded == 4  # 8 at once: 16 are finished.
+
+
+def test_an_encoder_that_makes_too_few_rows_gives_no_clip_another_ones(tmp_path: Path) -> None:
+    found = extract(tones(tmp_path / "clips", 3), Fragile(False, makes="too few"), tmp_path / "store", workers=0)
+    assert found.clips == ()
+    assert len(found.skips) == 3

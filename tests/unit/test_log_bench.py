@@ -386,6 +386,15 @@ def test_a_log_written_by_hand(tmp_path: Path) -> None:
     assert len(run.answered()) == 1
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_no_answers(tmp_path: Path, score: float) -> None:
+    run = Run(tmp_path / "run", "ncm", 0, 0)
+    arrays = {"scores": torch.tensor([[0.1, score]]), "rows": torch.tensor([4]), "truth": torch.tensor([1])}
+    run.write(0, arrays, {"classes": ["a", "b"], "sizes": [2]}, None)
+    with pytest.raises(HarkbackError, match=r"session-00.safetensors: is damaged: scores .*; delete"):
+        run.answered()
+
+
 def test_truth_columns() -> None:
     assert truth_columns(["b", "a", "b"], ("a", "b")).tolist() == [1, 0, 1]
     assert truth_columns([], ("a",)).shape == (0,)

@@ -7,8 +7,6 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harkback.metrics import (
     Answered,
@@ -168,25 +166,6 @@ def test_no_clips_no_number() -> None:
     matrix = session_matrix(log)
     np.testing.assert_array_equal(matrix, [[0.5, NAN], [1.0, NAN]])
     assert math.isnan(accuracy_per_session([answered([], [], [0])])[0])
-
-
-@given(st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=2, max_size=6))
-def test_forgetting_against_loops(rows: list[list[float]]) -> None:
-    size = len(rows)
-    matrix = np.array([[rows[t][i] if i <= t else NAN for i in range(size)] for t in range(size)])
-    expected = []
-    for t in range(1, size):
-        total = 0.0
-        for i in range(t):
-            total += max(rows[earlier][i] for earlier in range(i, t)) - rows[t][i]
-        expected.append(total / t)
-    assert forgetting_per_session(matrix).tolist() == pytest.approx(expected)
-    columns = [[rows[t][i] for t in range(i, size)] for i in range(size - 1)]
-    pycil = sum(max(column) - column[-1] for column in columns) / (size - 1)
-    assert final_forgetting_pycil(matrix) == pytest.approx(pycil) and pycil >= 0
-    assert backward_transfer(matrix) == pytest.approx(
-        sum(rows[-1][i] - rows[i][i] for i in range(size - 1)) / (size - 1)
-    )
 
 
 def test_confusion_and_accuracy_of_each_class() -> None:

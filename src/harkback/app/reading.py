@@ -13,8 +13,10 @@ import numpy as np
 from harkback import stills
 from harkback.confined import Say
 from harkback.encoders import Encoder
+from harkback.encoding import encoded_each
 from harkback.errors import HarkbackError
-from harkback.media import MediaError
+from harkback.features import Features
+from harkback.media import Media, MediaError
 from harkback.parcels import packed
 from harkback.windows import Window, check_length, decoded, length_of, windows
 
@@ -37,7 +39,11 @@ def read(say: Say, path: Path, window: float | None, encoder: Encoder, pictures:
         if isinstance(media, MediaError):
             say(({"failed": media.what, "mend": media.mend}, {}))
             continue
-        facts, arrays = packed(encoder.encode([media]) if encoder.in_workers else media)
+        found: Media | Features | str = encoded_each(encoder, [media])[0] if encoder.in_workers else media
+        if isinstance(found, str):
+            say(({"failed": found, "mend": None}, {}))
+            continue
+        facts, arrays = packed(found)
         if pictures and media.frames is not None:
             arrays |= _stills(path, span, encoder.spec.frames)
         say((facts, arrays))

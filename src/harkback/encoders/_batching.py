@@ -41,6 +41,7 @@ def gathered(shape: TokenShape, count: int, heard: Mapping[int, Tensor], seen: M
     visual = torch.zeros(count, *shape[2:], dtype=torch.float16)
     for rows, found in ((audio, heard), (visual, seen)):
         for i, tokens in found.items():
-            rows[i] = tokens.float().clamp(-HALF, HALF)
+            numbers = tokens.float()  # Infinity stays what it is: such a clip is refused.
+            rows[i] = torch.where(numbers.isinf(), numbers, numbers.clamp(-HALF, HALF))
     there = [torch.tensor([i in found for i in range(count)], dtype=torch.bool) for found in (heard, seen)]
     return Features(tuple(map(str, range(count))), audio, visual, *there)

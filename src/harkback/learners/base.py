@@ -18,6 +18,7 @@ from harkback.features import FeatureRows, Features
 from harkback.ledger import Additive, Ledger, Mergeable
 from harkback.limits import check_all
 from harkback.moments import without_row
+from harkback.soundness import check_scores, sound
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
 
@@ -75,7 +76,8 @@ class Learner(ABC, Generic[SettingsT]):
             asked = torch.tensor([number.get(name, -1) for name in session.validation.labels])
             self._held_out = session.validation.features, asked
         try:
-            self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
+            with sound(self, f"{_name_of(type(self))}, session {int(self.sessions) + 1}", session.features):
+                self._learn(session.features, torch.tensor([number[name] for name in session.labels]))
         except BaseException:
             self.classes, self.born = before
             raise
@@ -92,8 +94,7 @@ class Learner(ABC, Generic[SettingsT]):
             return torch.zeros(len(features), 0)
         parts = [self._scores(clips).float() for _, clips in reading(features)]
         scores = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
-        if not scores.isfinite().all():
-            raise HarkbackError("the learner's scores are not finite", mend="check the features, or lower its rate")
+        check_scores(scores, features)
         return scores
 
     @final
@@ -107,7 +108,8 @@ class Learner(ABC, Generic[SettingsT]):
         target = self.classes.index(name)
         self.classes = tuple(known for known in self.classes if known != name)
         self.born = without_row(self.born, target)
-        self.subtract(target, entry)
+        with sound(self, f"{_name_of(type(self))}, without {name}"):
+            self.subtract(target, entry)
         return self
 
     @final
@@ -143,7 +145,8 @@ class Learner(ABC, Generic[SettingsT]):
         self.born = torch.cat([self.born, self.sessions + other.born[fresh]])
         try:
             if other.classes:
-                self.absorb(other, torch.tensor([self.classes.index(known) for known in other.classes]))
+                with sound(self, f"{name}, merged"):
+                    self.absorb(other, torch.tensor([self.classes.index(known) for known in other.classes]))
         except BaseException:
             self.classes, self.born = before
             raise
