@@ -42,11 +42,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 # Whatever is installed has a hash in a lock, and nothing is built from source, which would fetch what to build it with.
-# PyPI's torch for Linux needs NVIDIA's libraries besides; builds for the CPU do not ask for them.
+# torch first: for the CPU alone if pip finds it so, else PyPI's, which on Linux asks for NVIDIA's libraries besides.
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all:
-$(READY): requirements.lock requirements-cuda.lock pyproject.toml
+$(READY): requirements-cpu.lock requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python $(LOCKED) -r requirements-cpu.lock 2> /dev/null || echo "No torch for the CPU alone is found: PyPI's is taken."
 	$(BIN)/python $(LOCKED) -r requirements.lock
 	if $(BIN)/python -m pip show torch | grep -q nvidia; then $(BIN)/python $(LOCKED) -r requirements-cuda.lock; fi
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
@@ -71,8 +72,8 @@ $(TOOLS_READY): requirements-tools.lock
 	$(TOOLS)/bin/python $(LOCKED) -r requirements-tools.lock
 	touch $@
 
-# Write the locks anew, for every system: what stands in one stays, hashes that were added by hand too; what is taken
-# out of it is chosen anew. What a build of torch from elsewhere may be is added by hand (docs/dependencies.md).
+# Write the locks anew, for every system: what stands in one stays, what is taken out of it is chosen anew.
+# requirements-cpu.lock is written by hand.
 COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --annotation-style line --custom-compile-command "make lock"
 lock: $(TOOLS_READY)
