@@ -10,7 +10,7 @@ TOOLS_READY := $(TOOLS)/.ready
 # A process for each core, eight at most; one that is done takes tests from another.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-app test-ray app-ready lint bench lock clean
+.PHONY: demo test test-slow test-app test-ray app-ready lint bench lock audit sbom licences dist docs test-oldest clean
 
 demo: $(READY)
 	$(BIN)/harkback demo
@@ -81,6 +81,42 @@ lock: $(TOOLS_READY)
 	for group in app-test ray-test tools; do \
 	  $(COMPILE) --group $$group -c requirements.lock -o requirements-$$group.lock || exit 1; done
 	grep -o '^torch==[^ ]*' requirements.lock | $(COMPILE) --no-config -c requirements.lock - -o requirements-cuda.lock
+
+	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --only-binary :all: \
+	  --resolution lowest-direct --no-annotate --custom-compile-command "make lock" pyproject.toml --group dev \
+	  $(addprefix --extra ,report hub pe-av avcil onnx app) -o requirements-oldest.txt \
+	  -c /dev/stdin <<< "$$(grep -o '^torch==[^ ]*' requirements.lock)"
+
+# Known faults of locked packages. It fails where the service cannot be asked: an answer of nobody is not "none".
+audit: $(TOOLS_READY)
+	for lock in requirements.lock requirements-app-test.lock requirements-ray-test.lock requirements-tools.lock; do \
+	  $(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip -r $$lock || exit 1; done
+
+# A bill of materials (CycloneDX), beside the wheel and the source.
+sbom: $(READY)
+	mkdir -p dist
+	$(BIN)/python -m supply bill dist/harkback.cdx.json
+
+# The table in docs/licences.md, from all environments that the locks make.
+licences: $(APP_READY) $(RAY_READY) $(TOOLS_READY)
+	$(BIN)/python -m supply licences $(wildcard $(VENV)/lib/*/site-packages $(TOOLS)/lib/*/site-packages)
+
+# Wheel and source, the same bytes from the same commit; `python -m trials.release` tries that, and what is in them.
+dist: $(READY) sbom
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+
+# The reference of what is public, from its docstrings, into site/.
+docs: $(READY)
+	$(BIN)/python -m trials.reference site
+
+# The default tests on the oldest versions that pyproject.toml admits; torch is the locked one (docs/dependencies.md).
+OLDEST := .venv-oldest
+test-oldest:
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python $(PIP) --no-deps -r requirements-cpu.lock
+	$(OLDEST)/bin/python $(PIP) --no-deps --only-binary :all: -r requirements-oldest.txt
+	$(OLDEST)/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE)
 
 clean:
 	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache harkback-runs

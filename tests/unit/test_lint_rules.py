@@ -1,4 +1,4 @@
-"""What would run the bytes that it reads, or a shell, does not pass `make lint`: each such line is tried on the rules."""
+"""What would run the bytes that it reads, or a shell, does not pass `make lint`: each such line is tried."""
 
 from __future__ import annotations
 
