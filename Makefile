@@ -82,10 +82,10 @@ lock: $(TOOLS_READY)
 	  $(COMPILE) --group $$group -c requirements.lock -o requirements-$$group.lock || exit 1; done
 	grep -o '^torch==[^ ]*' requirements.lock | $(COMPILE) --no-config -c requirements.lock - -o requirements-cuda.lock
 
+	grep -o '^torch==[^ ]*' requirements.lock > $(TOOLS)/torch.txt
 	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --only-binary :all: \
-	  --resolution lowest-direct --no-annotate --custom-compile-command "make lock" pyproject.toml --group dev \
-	  $(addprefix --extra ,report hub pe-av avcil onnx app) -o requirements-oldest.txt \
-	  -c /dev/stdin <<< "$$(grep -o '^torch==[^ ]*' requirements.lock)"
+	  --resolution lowest-direct --no-annotate --custom-compile-command "make lock" -c $(TOOLS)/torch.txt pyproject.toml \
+	  --group dev $(addprefix --extra ,report hub pe-av avcil onnx app) -o requirements-oldest.txt
 
 # Known faults of locked packages. It fails where the service cannot be asked: an answer of nobody is not "none".
 audit: $(TOOLS_READY)
