@@ -107,7 +107,7 @@ dist: $(READY) sbom
 
 # The reference of what is public, from its docstrings, into site/.
 docs: $(READY)
-	$(BIN)/python -m trials.reference site
+	$(BIN)/python -W ignore -m supply.reference site
 
 # The default tests on the oldest versions that pyproject.toml admits; torch is the locked one (docs/dependencies.md).
 OLDEST := .venv-oldest

@@ -1,4 +1,4 @@
-"""A release tried as a stranger gets it: equal bytes from two builds, sensible contents, an environment with core alone.
+"""A release tried as a stranger gets it: equal bytes from two builds, what is in them, an environment with core alone.
 
 ``python -m trials.release`` builds the commit that is checked out, in clones of it; with ``--install`` it installs the
 wheel without any extra (some minutes, a package index), imports every module there and runs ``harkback demo``.
@@ -55,7 +55,7 @@ def build(source: Path, *targets: str) -> dict[str, bytes]:
 
 
 def clone(folder: Path) -> Path:
-    run("git", "clone", "--quiet", ROOT, folder, cwd=folder.parent)
+    run("git", "clone", "--quiet", ROOT, folder, cwd=ROOT)
     return folder
 
 
