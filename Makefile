@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 APP_READY := $(VENV)/.app-ready
 RAY_READY := $(VENV)/.ray-ready
+TOOLS := .venv-tools
+TOOLS_READY := $(TOOLS)/.ready
 # A process for each core, eight at most; one that is done takes tests from another.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-app test-ray app-ready lint bench lock lock-app lock-ray clean
+.PHONY: demo test test-slow test-app test-ray app-ready lint bench lock audit sbom licences dist docs test-oldest clean
 
 demo: $(READY)
 	$(BIN)/harkback demo
@@ -39,12 +41,16 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# torch first and pinned: without a pin pip may take the newest build, with gigabytes that nobody asked for.
-$(READY): requirements.lock pyproject.toml
+# Whatever is installed has a hash in a lock, and nothing is built from source, which would fetch what to build it with.
+# torch first: for the CPU alone if pip finds it so, else PyPI's, which on Linux asks for NVIDIA's libraries besides.
+PIP := -m pip install --quiet --disable-pip-version-check
+LOCKED := $(PIP) --require-hashes --no-deps --only-binary :all:
+$(READY): requirements-cpu.lock requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(LOCKED) -r requirements-cpu.lock 2> /dev/null || echo "No torch for the CPU alone is found: PyPI's is taken."
+	$(BIN)/python $(LOCKED) -r requirements.lock
+	if $(BIN)/python -m pip show torch | grep -q nvidia; then $(BIN)/python $(LOCKED) -r requirements-cuda.lock; fi
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 app-ready: $(APP_READY)
@@ -54,24 +60,63 @@ app-ready: $(APP_READY)
 	else echo "The app's tests need a browser: install chromium (Debian: apt-get install chromium)." >&2; exit 1; fi
 
 $(APP_READY): $(READY) requirements-app-test.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-app-test.lock
+	$(BIN)/python $(LOCKED) -r requirements-app-test.lock
 	touch $@
 
 $(RAY_READY): $(READY) requirements-ray-test.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-ray-test.lock
+	$(BIN)/python $(LOCKED) -r requirements-ray-test.lock
 	touch $@
 
-# Write a lock anew: from an environment that has everything; the tests' own from one that has them alone, besides.
-FREEZE := $(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//' | LC_ALL=C sort -f
-UNLESS_IN := awk -F== 'FILENAME != "-" { known[tolower($$1)]; next } !(tolower($$1) in known)'
-lock:
-	$(FREEZE) | $(UNLESS_IN) requirements-app-test.lock requirements-ray-test.lock - > requirements.lock
+$(TOOLS_READY): requirements-tools.lock
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python $(LOCKED) -r requirements-tools.lock
+	touch $@
 
-lock-app:
-	$(FREEZE) | $(UNLESS_IN) requirements.lock - > requirements-app-test.lock
+# Write the locks anew, for every system: what stands in one stays, what is taken out of it is chosen anew.
+# requirements-cpu.lock is written by hand.
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --annotation-style line --custom-compile-command "make lock"
+lock: $(TOOLS_READY)
+	$(COMPILE) pyproject.toml $(addprefix --extra ,report hub pe-av avcil onnx app) --group dev -o requirements.lock
+	for group in app-test ray-test tools; do \
+	  $(COMPILE) --group $$group -c requirements.lock -o requirements-$$group.lock || exit 1; done
+	grep -o '^torch==[^ ]*' requirements.lock | $(COMPILE) --no-config -c requirements.lock - -o requirements-cuda.lock
 
-lock-ray:
-	$(FREEZE) | $(UNLESS_IN) requirements.lock - > requirements-ray-test.lock
+	grep -o '^torch==[^ ]*' requirements.lock > $(TOOLS)/torch.txt
+	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --only-binary :all: \
+	  --resolution lowest-direct --no-annotate --custom-compile-command "make lock" -c $(TOOLS)/torch.txt pyproject.toml \
+	  --group dev $(addprefix --extra ,report hub pe-av avcil onnx app) -o requirements-oldest.txt
+
+# Known faults of locked packages. It fails where the service cannot be asked: an answer of nobody is not "none".
+audit: $(TOOLS_READY)
+	for lock in requirements.lock requirements-app-test.lock requirements-ray-test.lock requirements-tools.lock; do \
+	  $(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip -r $$lock || exit 1; done
+
+# A bill of materials (CycloneDX), beside the wheel and the source.
+sbom: $(READY)
+	mkdir -p dist
+	$(BIN)/python -m supply bill dist/harkback.cdx.json
+
+# The table in docs/licences.md, from all environments that the locks make.
+licences: $(APP_READY) $(RAY_READY) $(TOOLS_READY)
+	$(BIN)/python -m supply licences $(wildcard $(VENV)/lib/*/site-packages $(TOOLS)/lib/*/site-packages)
+
+# Wheel and source, the same bytes from the same commit; `python -m trials.release` tries that, and what is in them.
+dist: $(READY) sbom
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+
+# The reference of what is public, from its docstrings, into site/.
+docs: $(READY)
+	$(BIN)/python -W ignore -m supply.reference site
+
+# The default tests on the oldest versions that pyproject.toml admits; torch is the locked one (docs/dependencies.md).
+OLDEST := .venv-oldest
+test-oldest:
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python $(PIP) --no-deps -r requirements-cpu.lock
+	$(OLDEST)/bin/python $(PIP) --no-deps --only-binary :all: -r requirements-oldest.txt
+	$(OLDEST)/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache harkback-runs
+	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache harkback-runs

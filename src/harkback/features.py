@@ -48,10 +48,12 @@ class Features:
 
     @property
     def shape(self) -> TokenShape:
+        """Numbers of tokens and their widths."""
         return TokenShape(*self.audio.shape[1:], *self.visual.shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the numbers that rows come in."""
         return torch.promote_types(self.audio.dtype, self.visual.dtype)
 
     def __len__(self) -> int:
@@ -73,6 +75,7 @@ class Features:
         return ~(there[0] & there[1])
 
     def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        """As of `FeatureRows`."""
         for array, room in zip((self.audio, self.visual, self.heard, self.seen), out, strict=True):
             _copy(array, rows, room, at)
 
@@ -84,11 +87,20 @@ class FeatureRows(Protocol):
     """
 
     @property
-    def ids(self) -> tuple[str, ...]: ...
+    def ids(self) -> tuple[str, ...]:
+        """A name for each clip, in the order of the rows."""
+        ...
+
     @property
-    def shape(self) -> TokenShape: ...
+    def shape(self) -> TokenShape:
+        """Numbers of tokens and their widths."""
+        ...
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """Of the numbers that rows come in."""
+        ...
+
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Tensor) -> Features: ...
     def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
@@ -136,15 +148,18 @@ class Rows:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """A name for each clip, in the order of the rows."""
         names = self.source.ids
         return tuple(names[row] for row in self.chosen.tolist())
 
     @property
     def shape(self) -> TokenShape:
+        """Numbers of tokens and their widths."""
         return self.source.shape
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the numbers that rows come in."""
         return self.source.dtype
 
     def __len__(self) -> int:
@@ -154,6 +169,7 @@ class Rows:
         return self.source[self.chosen[rows]]
 
     def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        """As of `FeatureRows`."""
         self.source.fill(self.chosen[rows], out, at)
 
 
@@ -166,14 +182,17 @@ class Joined:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """A name for each clip, in the order of the rows."""
         return self.first.ids + self.second.ids
 
     @property
     def shape(self) -> TokenShape:
+        """Numbers of tokens and their widths."""
         return self.first.shape
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the numbers that rows come in."""
         return torch.promote_types(self.first.dtype, self.second.dtype)
 
     def __len__(self) -> int:
@@ -183,6 +202,7 @@ class Joined:
         return gathered(self, rows)
 
     def fill(self, rows: Tensor, out: Arrays, at: Tensor) -> None:
+        """As of `FeatureRows`."""
         border = len(self.first)
         left = rows < border
         if left.any():

@@ -50,6 +50,7 @@ class BenchSettings:
     train_on: str | None = None  #: where networks are trained, like cuda; none: the CPU
 
     def contestants(self) -> tuple[Contestant, ...]:
+        """Who is measured: each learner with each modality. Raises `HarkbackError` for a name that is none."""
         names = self.learners if self.suite is None else suite(self.suite)
         found = entered(names, self.modalities, self.settings)
         if self.reference is not None and self.reference not in {each.name for each in found}:

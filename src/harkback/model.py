@@ -53,10 +53,12 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names, in the order in which they were learnt: column ``i`` of scores is ``classes[i]``."""
         return self.pupil.classes
 
     @property
     def learner(self) -> Learner[Any]:
+        """What answers, with all that it knows."""
         return self.pupil.learner
 
     # ---- asking ----

@@ -22,9 +22,15 @@ class Dataset(Protocol):
     """Labelled clips by split: "train" to learn from, "test" to be asked, "val" to choose by."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Under which its results are kept."""
+        ...
+
     @property
-    def splits(self) -> Mapping[str, tuple[Clip, ...]]: ...
+    def splits(self) -> Mapping[str, tuple[Clip, ...]]:
+        """Clips by split: "train", "test" and, where there is one, "val"."""
+        ...
+
     @property
     def skips(self) -> tuple[Skip, ...]:
         """What looked like a clip and is none, and why."""
@@ -46,7 +52,9 @@ class Benchmark(Protocol):
     """A dataset with a protocol of its own."""
 
     @property
-    def protocol(self) -> BenchProtocol: ...
+    def protocol(self) -> BenchProtocol:
+        """How its results are published."""
+        ...
 
 
 @runtime_checkable

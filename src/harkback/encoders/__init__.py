@@ -31,6 +31,7 @@ class EncoderSpec:
     per_second: float = 0.0  #: pictures a second that a clip is asked for where that is more; a multiple of ``frames``
 
     def facts(self) -> dict[str, Any]:
+        """What JSON can hold of it."""
         return {**asdict(self), "shape": self.shape._asdict()}
 
     @property
@@ -51,7 +52,10 @@ class Encoder(Protocol):
     """
 
     @property
-    def spec(self) -> EncoderSpec: ...
+    def spec(self) -> EncoderSpec:
+        """What it makes, and from what."""
+        ...
+
     @property
     def in_workers(self) -> bool:
         """Needs no device: made anew in each worker process and run there, beside the decoding."""
@@ -101,6 +105,7 @@ class Bare:
     opening: Opening | None = None  #: of the encoder itself, if whoever holds the description may open it elsewhere
 
     def encode(self, media: Sequence[Media]) -> Features:
+        """It cannot: raises `TypeError`."""
         raise TypeError(f"{self.spec.name} is somewhere else: {len(media)} clips cannot be encoded here")
 
 

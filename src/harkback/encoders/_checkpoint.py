@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import pickle  # noqa: TID251 (for the name of its error)
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,7 +135,7 @@ def _mapped(path: Path) -> State:
 def _unpickled(path: Path) -> State:
     """Tensors of a file of ``torch.save``; a pickle that holds, or wants to do, anything else is refused unread."""
     try:
-        held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # noqa: TID251 (holds to tensors)
     except pickle.UnpicklingError as error:
         raise HarkbackError(
             "is a pickle that wants more than to hold tensors, and was not run", where=path, mend="do not trust it"

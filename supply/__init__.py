@@ -1,0 +1,1 @@
+"""What Harkback stands on: the locks read, a bill of materials, and everybody's licences."""
