@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from harkback.confined import Say
 from harkback.decoding import _said
 from harkback.encoders import Encoder
 from harkback.features import blank
-from harkback.media import NotMedia
+from harkback.media import NotMedia, Truncated
 from harkback.parcels import packed
+from harkback.windows import cut
 
 
 def aborts(say: Say, *_: Any) -> None:
@@ -139,3 +142,44 @@ class Stubborn(NotMedia):
 
 def is_stubborn(say: Say) -> None:
     raise Stubborn("will not", where="there", mend="give up")
+
+
+class Hostile:
+    """As `harkback.windows.cut`, but files of a certain name make the decoder do a deed first, or after some words."""
+
+    def __init__(self, name: str, deed: str, after: int = 0) -> None:
+        self.name, self.deed, self.after = name, deed, after
+
+    def __call__(self, path: Path, *rest: Any) -> Iterator[Any]:
+        for number in count():
+            if path.name == self.name and number == self.after:
+                globals()[self.deed](None)
+            if number == 0:
+                words = cut(path, *rest)
+            try:
+                yield next(words)
+            except StopIteration:
+                break
+
+
+def finds(media: list[Any]) -> Iterator[Any]:
+    """A work for `harkback.apart`: values of each kind."""
+    yield from (None, 1.5, ["a", 2], *media)
+
+
+def loses(name: str) -> Iterator[int]:
+    yield 1
+    raise Truncated("stops", where=name, mend="fetch it again")
+
+
+def who() -> Iterator[int]:
+    yield os.getpid()
+
+
+class Deeds:
+    """Work for a worker process: a clip's label is the deed; what is none is the clip's id."""
+
+    def __call__(self, clip: Any) -> Any:
+        if clip.label in globals():
+            globals()[clip.label](None)
+        return {"id": clip.id}, {}

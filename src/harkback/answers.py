@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from harkback.encoders import Encoder
+from harkback.apart import apart
+from harkback.confined import Limits
+from harkback.encoders import Encoder, bare
 from harkback.errors import HarkbackError
 from harkback.features import Features
 from harkback.learners.base import Learner
 from harkback.ledger import strangeness
 from harkback.media import MediaError
 from harkback.names import TAKEN
-from harkback.windows import Window, decoded, encoded, length_of, windows
+from harkback.windows import Window, cut, encoded
 
 if TYPE_CHECKING:
     from harkback.unknown import Calibration
@@ -60,24 +63,38 @@ def ask(
     *,
     window: float | None,
     false_alarm: float,
+    limits: Limits | None = None,
 ) -> list[Answer]:
     """What is in a file, in the order of time.
 
     window: seconds of a window, roughly (see `windows.windows`); None: the whole file is one clip. false_alarm: the
-    share of clips of known classes that may be called unknown, 0..1.
+    share of clips of known classes that may be called unknown, 0..1. limits: of the process that decodes the file;
+    None: this one does, and what crashes a decoder takes it along.
 
     A window in which nothing can be decoded is unknown, neither heard nor seen. Raises `MediaError` if all windows are
     so, and `HarkbackError` for a learner without classes.
     """
     if not learner.classes:
         raise HarkbackError("the model knows no class yet", mend="teach it some clips first")
-    length = length_of(path)
-    spans = [(0.0, length)] if window is None else windows(length, window)
-    bound = calibration.threshold(false_alarm)
+    found = apart(cut, path, window, bare(encoder), limits=limits, about=path)
+    with closing(found):
+        return _answers(path, found, encoder, learner, calibration, calibration.threshold(false_alarm))
+
+
+def _answers(
+    path: Path,
+    told_of: Iterator[Any],
+    encoder: Encoder,
+    learner: Learner[Any],
+    calibration: Calibration,
+    bound: float | None,
+) -> list[Answer]:
+    """told_of: the values of `windows.cut`."""
+    spans: list[Window] = [(start, end) for start, end in next(told_of)]
     answers: list[Answer] = []
     failure: MediaError | None = None
     with tqdm(total=len(spans), desc="asking", unit="window", leave=False, delay=1, disable=len(spans) == 1) as bar:
-        for span, found in encoded(zip(spans, decoded(path, spans, encoder), strict=True), encoder):
+        for span, found in encoded(zip(spans, told_of, strict=True), encoder):
             if isinstance(found, MediaError):
                 failure = failure or found
                 answers.append(nothing(str(path), span))

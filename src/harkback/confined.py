@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -108,7 +109,7 @@ class Confined:
             if word["done"]:
                 return
             if word["error"] is not None:
-                raise _rebuilt(**word["error"])
+                raise rebuilt(**word["error"])
             yield word["facts"], arrays
 
     def _why(self) -> Broken:
@@ -143,7 +144,9 @@ def warm() -> None:
 def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, threads: int) -> None:
     begin(threads)
     tqdm.set_lock(threading.RLock())  # Its own is shared with other processes, and would outlive one that is killed.
-    _limit(limits)
+    limit(limits.memory)
+    if limits.computing is not None:
+        allow(limits.computing)
 
     def say(parcel: Parcel) -> None:
         facts, arrays = parcel
@@ -156,8 +159,7 @@ def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, 
     except BrokenPipeError:  # Nobody listens any more.
         return
     except HarkbackError as error:
-        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
-        _send(mouth, error={"kind": kind, "what": error.what, "where": error.where, "mend": error.mend})
+        _send(mouth, error=facts_of(error))
     except MemoryError:
         _send(mouth, error=_too_large())
     except Exception as error:  # What is thrown at a decoder must not be what its parent dies of.
@@ -182,17 +184,36 @@ def _too_large() -> dict[str, Any]:
     return {"kind": "Broken", "what": "does not fit in memory", "where": None, "mend": "take a shorter clip"}
 
 
-def _rebuilt(kind: str, what: str, where: str | None, mend: str | None) -> HarkbackError:
+def facts_of(error: HarkbackError) -> dict[str, Any]:
+    """What JSON can hold of an error, for `rebuilt`."""
+    kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in KINDS)
+    return {"kind": kind, "what": error.what, "where": error.where, "mend": error.mend}
+
+
+def rebuilt(kind: str, what: str, where: str | None, mend: str | None) -> HarkbackError:
+    """The error that `facts_of` was told of."""
     return {**KINDS, "Broken": Broken}[kind](what, where=where, mend=mend)
 
 
-def _limit(limits: Limits) -> None:
+def limit(memory: int | None) -> None:
+    """From now on, this process has no more than this, in bytes, beside what it has already; and it dumps no core."""
     if sys.platform == "win32":
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if limits.computing is not None:
-        resource.setrlimit(resource.RLIMIT_CPU, (limits.computing, limits.computing + 5))
-    if limits.memory is not None and sys.platform == "linux":
+    if memory is not None and sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + limits.memory
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        _lower(resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + memory)
+
+
+def allow(seconds: int) -> None:
+    """From now on, this process may compute for so long; then the kernel ends it. To be said anew for each clip."""
+    if sys.platform == "win32":
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _lower(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
+
+
+def _lower(what: int, to: int) -> None:
+    """A limit which can be said anew; whoever started this program may have set a lower one, and that stays."""
+    _, most = resource.getrlimit(what)
+    resource.setrlimit(what, (to if most == resource.RLIM_INFINITY else min(to, most), most))

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from harkback.clips import Clip
-from harkback.confined import Broken, Confined, Limits, Say
+from harkback.confined import DECODING, Broken, Confined, Limits, Say, allow, limit
 from harkback.encoders import BATCH, Encoder, bare
 from harkback.encoding import encoded_each
 from harkback.features import Features
@@ -20,10 +20,9 @@ from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
 from harkback.places import at_hand
 from harkback.windows import check_length, length_of
-from harkback.workers import team
+from harkback.workers import READERS, team
 
 AHEAD = 4  #: clips a worker may be ahead of whoever takes the outcomes
-PRELOAD = ("harkback.decoding", "harkback.encoders.signal", "harkback.pictures")  #: loaded once for all workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,11 @@ def _features(parcel: Parcel) -> Features:
 
 
 def in_order(work: Work, clips: Sequence[Clip], workers: int, limits: Limits | None = None) -> Iterator[Outcome]:
-    """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone."""
+    """``work`` of every clip, in order; a clip that takes its worker process down is a failure of that clip alone.
+
+    workers: processes; each of their clips may take what `DECODING` says. 0: this process, which a crash takes along.
+    limits: a process for each clip, which may take so much.
+    """
     if limits is not None:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             yield from _ahead(partial(_within, work, limits), clips, pool, max(1, workers))
@@ -128,12 +131,12 @@ def in_order(work: Work, clips: Sequence[Clip], workers: int, limits: Limits | N
     waiting = deque(clips)
     while waiting:
         broken = False
-        with team(workers, PRELOAD) as pool:
+        with team(workers, READERS, then=limit, given=DECODING.memory) as pool:
             running: deque[tuple[Clip, Future[Outcome]]] = deque()
             while (waiting or running) and not broken:
                 try:
                     while waiting and len(running) < AHEAD * workers:
-                        running.append((waiting[0], pool.submit(work, waiting[0])))
+                        running.append((waiting[0], pool.submit(_allowed, work, DECODING.computing, waiting[0])))
                         waiting.popleft()
                     outcome = running[0][1].result()
                     running.popleft()
@@ -177,9 +180,16 @@ def _said(say: Say, work: Work, clip: Clip) -> None:
     say(({"failed": asdict(outcome)}, {}) if isinstance(outcome, Failed) else outcome)
 
 
+def _allowed(work: Work, seconds: int | None, clip: Clip) -> Outcome:
+    """``work`` of a clip in a worker, which must not compute on for ever."""
+    if seconds is not None:
+        allow(seconds)
+    return work(clip)
+
+
 def _alone(work: Work, clip: Clip) -> Outcome:
-    with team(1, PRELOAD) as pool:
+    with team(1, READERS, then=limit, given=DECODING.memory) as pool:
         try:
-            return pool.submit(work, clip).result()
+            return pool.submit(_allowed, work, DECODING.computing, clip).result()
         except BrokenProcessPool:
             return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)

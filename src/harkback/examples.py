@@ -6,14 +6,16 @@ they are neither pushed nor exported. Forgetting a class removes its pictures.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from harkback.apart import apart
 from harkback.clips import Clip
+from harkback.confined import Limits
 from harkback.files import whole
 from harkback.media import MediaError
 from harkback.places import at_hand
@@ -25,17 +27,23 @@ EACH = 3  #: pictures of a class
 BLINK = 0.1  #: seconds around the moment that is shown
 
 
-def keep(model: Path, clips: Iterable[tuple[str, Clip]], before: Mapping[str, Iterable[str]]) -> None:
+def keep(
+    model: Path,
+    clips: Iterable[tuple[str, Clip]],
+    before: Mapping[str, Iterable[str]],
+    limits: Limits | None = None,
+) -> None:
     """Keep pictures of the first of these clips, until each class has `EACH`.
 
     clips: with the hashes of their content; before: the hashes of each class's clips of former sessions. A clip without
-    a picture, or one that cannot be read any more, has none.
+    a picture, or one that cannot be read any more, has none. limits: of the process that decodes; None: this one does.
     """
     missing = {label: EACH - len(keys) for label, keys in found(model, before).items()}
-    for key, clip in clips:
-        label = str(clip.label)
-        if missing.get(label, EACH) > 0 and (frame := _middle(clip)) is not None:
-            missing[label] = missing.get(label, EACH) - 1
+    full = {label for label, count in missing.items() if count <= 0}
+    wanted = [(key, clip) for key, clip in clips if str(clip.label) not in full]
+    if wanted:
+        words = apart(_middles, wanted, missing, limits=limits)
+        for key, frame in zip(words, words, strict=True):
             with whole(_place(model, key)) as temporary:
                 temporary.write_bytes(jpeg(frame))
 
@@ -66,6 +74,17 @@ def learnt(facts: Mapping[str, Any]) -> dict[str, list[str]]:
         for name, keys in record.get("clips", {}).items():
             clips[name] += keys
     return clips
+
+
+def _middles(clips: Sequence[tuple[str, Clip]], missing: Mapping[str, int]) -> Iterator[str | Tensor]:
+    """The key of a clip, then its picture, until no class misses any."""
+    left = dict(missing)
+    for key, clip in clips:
+        label = str(clip.label)
+        if left.get(label, EACH) > 0 and (frame := _middle(clip)) is not None:
+            left[label] = left.get(label, EACH) - 1
+            yield key
+            yield frame
 
 
 def _middle(clip: Clip) -> Tensor | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from math import isqrt
@@ -15,15 +16,17 @@ from torch import Tensor
 
 from harkback import stills
 from harkback.answers import Answer
-from harkback.encoders import Encoder
+from harkback.apart import apart
+from harkback.confined import Limits
+from harkback.encoders import Encoder, bare
 from harkback.errors import HarkbackError, one_line
 from harkback.features import Features
 from harkback.files import read_json, whole, write_json
 from harkback.formats import percent
 from harkback.learners.base import Learner, Looks
-from harkback.media import MediaError
+from harkback.media import Media
 from harkback.transcript import as_json, clock, remark
-from harkback.windows import Window, decoded, encoded
+from harkback.windows import Window
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,7 +83,12 @@ def _blind(clips: Features) -> Features:
 
 
 def explain(
-    path: Path, answers: Sequence[Answer], encoder: Encoder, learner: Learner[Any], out_folder: Path
+    path: Path,
+    answers: Sequence[Answer],
+    encoder: Encoder,
+    learner: Learner[Any],
+    out_folder: Path,
+    limits: Limits | None = None,
 ) -> list[Path]:
     """Write a picture for each answer about ``path`` and a JSON file with the facts; return what was written.
 
@@ -89,7 +97,7 @@ def explain(
     `transcript.as_json` says, and besides: ``shown``, begin and end in seconds; ``sound_share`` and ``picture_share``
     as in `Shares`; ``focus``, the share of the look on the tenth of the patches that it fell on most; ``picture``, the
     name of the file; a ``note``, why no look is drawn; a ``caption``. What is not there is null, or "". Explaining a
-    file again replaces its pictures.
+    file again replaces its pictures. limits: of the process that decodes the file; None: this one does.
 
     Raises `MediaError`, and `HarkbackError` where there is a picture to draw and the extra "report" is missing.
     """
@@ -97,16 +105,18 @@ def explain(
         _check_extra()
     record, before = _record(out_folder, path)
     told, written = [], []
-    for number, answer in enumerate(answers, 1):
-        facts, image = _explained(path, answer, encoder, learner)
-        if image is not None:
-            time = clock(facts["shown"][0]).replace(":", "-")
-            place = record.with_name(f"{record.stem} {number:03} {time} {_file_name(answer.name)}.png")
-            with whole(place) as temporary:
-                image.save(temporary, "PNG")
-            facts["picture"] = place.name
-            written.append(place)
-        told.append(facts)
+    wanted = [(_span(answer), answer.seen) for answer in answers if answer.ranking]
+    with closing(apart(stills.shown, path, wanted, bare(encoder), limits=limits, about=path)) as found:
+        for number, answer in enumerate(answers, 1):
+            facts, image = _explained(answer, found, encoder, learner)
+            if image is not None:
+                time = clock(facts["shown"][0]).replace(":", "-")
+                place = record.with_name(f"{record.stem} {number:03} {time} {_file_name(answer.name)}.png")
+                with whole(place) as temporary:
+                    image.save(temporary, "PNG")
+                facts["picture"] = place.name
+                written.append(place)
+            told.append(facts)
     write_json(record, {"file": str(path.resolve()), "answers": told})
     for old in set(before) - set(written):
         old.unlink(missing_ok=True)
@@ -114,12 +124,12 @@ def explain(
 
 
 def _explained(
-    path: Path, answer: Answer, encoder: Encoder, learner: Learner[Any]
+    answer: Answer, found: Iterator[Any], encoder: Encoder, learner: Learner[Any]
 ) -> tuple[dict[str, Any], Image | None]:
-    span = answer.surest or (answer.start, answer.end)
+    """found: the values of `stills.shown`, of which this answer takes its own."""
     facts: dict[str, Any] = {
         **as_json([answer])[0],
-        "shown": [round(time, 3) for time in span],
+        "shown": [round(time, 3) for time in _span(answer)],
         "sound_share": None,
         "picture_share": None,
         "focus": None,
@@ -127,7 +137,8 @@ def _explained(
     }
     part, image, note = None, None, ""
     if answer.ranking:
-        features = _features(path, span, encoder)
+        media = next(found)
+        features = encoder.encode([media]) if isinstance(media, Media) else media
         part = shares(learner, features, [answer.likeliest])[0]
         facts["sound_share"], facts["picture_share"] = round(part.sound, 4), round(part.picture, 4)
         if answer.seen:
@@ -135,7 +146,7 @@ def _explained(
 
             frames = features.shape.frames
             chosen = torch.linspace(0, frames - 1, min(frames, SHOWN)).round().long()
-            shown = stills.frames(path, span, frames)
+            shown = next(found)
             assert shown is not None  # else it was not seen
             pictures = shown[chosen]
             heat, note = look(learner, features)
@@ -146,12 +157,9 @@ def _explained(
     return {**facts, "caption": _caption(answer, part, note), "note": note}, image
 
 
-def _features(path: Path, span: Window, encoder: Encoder) -> Features:
-    media = next(decoded(path, [span], encoder))
-    ((_, found),) = encoded([(span, media)], encoder)
-    if isinstance(found, MediaError):
-        raise found
-    return found
+def _span(answer: Answer) -> Window:
+    """What of it is shown."""
+    return answer.surest or (answer.start, answer.end)
 
 
 def look(learner: Learner[Any], features: Features) -> tuple[Tensor | None, str]:

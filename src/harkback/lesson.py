@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from harkback.apart import apart
 from harkback.clips import Clip, Skip
+from harkback.confined import DECODING, Limits
 from harkback.datasets import Encoded, open_dataset
 from harkback.datasets._found import Found
 from harkback.datasets.folder import LAYOUTS
@@ -20,9 +23,8 @@ from harkback.features import FeatureRows, Rows
 from harkback.formats import count
 from harkback.media import MediaError
 from harkback.names import check_names
-from harkback.places import at_hand
 from harkback.store import Stored
-from harkback.windows import length_of
+from harkback.windows import lengths
 
 MEASURED = 50  #: clips whose length is looked up, to know how long such clips are
 
@@ -72,6 +74,7 @@ def prepared(
 
     learnt: the class of each clip the model knows, by the hash of its content.
     """
+    limits = None if workers == 0 else DECODING
     done = extract(clips, encoder, store, workers=workers)
     skips, known = list(done.skips), dict(learnt)
     rows: list[int] = []
@@ -91,21 +94,13 @@ def prepared(
     stored = done.features
     assert isinstance(stored, Stored)
     features = Rows(replace(stored, ids=done.keys), torch.tensor(rows, dtype=torch.long))
-    return Lesson(features, tuple(done.clips[row] for row in rows), tuple(skips), _typical(done.clips))
+    return Lesson(features, tuple(done.clips[row] for row in rows), tuple(skips), _typical(done.clips, limits))
 
 
-def _typical(clips: Sequence[Clip]) -> float:
+def _typical(clips: Sequence[Clip], limits: Limits | None) -> float:
     """Median seconds of some of the clips."""
-    found = []
-    for clip in clips[:: max(1, len(clips) // MEASURED)]:
-        try:
-            end = clip.end if clip.end is not None else _length(clip)
-        except (MediaError, OSError):
-            continue  # It was decoded before, so it changed since; others tell.
-        found.append(end - clip.start)
+    found: list[float] = []
+    with suppress(MediaError):  # They were decoded before, so one has changed since; the others tell.
+        for seconds in apart(lengths, list(clips[:: max(1, len(clips) // MEASURED)]), limits=limits):
+            found.append(seconds)
     return round(median(found), 3) if found else 0.0
-
-
-def _length(clip: Clip) -> float:
-    with at_hand(clip.path) as path:
-        return length_of(path)

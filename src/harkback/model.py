@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harkback import examples
 from harkback.answers import Answer, ask, merged
+from harkback.confined import Limits
 from harkback.encoders import Encoder
 from harkback.errors import HarkbackError
 from harkback.features import TokenShape, blank
@@ -74,18 +75,31 @@ class Model:
         return self._encoder
 
     def predict(
-        self, file: str | Path, *, window: float | None = None, false_alarm: float | None = None, merge: bool = True
+        self,
+        file: str | Path,
+        *,
+        window: float | None = None,
+        false_alarm: float | None = None,
+        merge: bool = True,
+        limits: Limits | None = None,
     ) -> list[Answer]:
         """What is in a file, in time order. window: seconds; None: as long as the clips it was taught; 0: all at once.
 
         false_alarm: the share of clips of known classes that may be called unknown; None: the model's own. merge:
-        make neighbouring windows with the same answer one. Raises `harkback.media.MediaError` for a file that cannot be
-        read.
+        make neighbouring windows with the same answer one. limits: those of a process of its own in which the file is
+        decoded, such as `harkback.confined.DECODING`; None: it is decoded in this one, which a file that crashes a
+        decoder takes along. Raises `harkback.media.MediaError` for a file that cannot be read.
         """
         length = self.window if window is None else window
         rate = self.pupil.false_alarm if false_alarm is None else false_alarm
         answers = ask(
-            Path(file), self.encoder(), self.learner, self.pupil.calibration, window=length or None, false_alarm=rate
+            Path(file),
+            self.encoder(),
+            self.learner,
+            self.pupil.calibration,
+            window=length or None,
+            false_alarm=rate,
+            limits=limits,
         )
         return merged(answers) if merge else answers
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from torch import Tensor
 
-from harkback.media import read
+from harkback.encoders import Encoder
+from harkback.media import MediaError, read
 from harkback.pictures import Fit
-from harkback.windows import Window
+from harkback.windows import Window, decoded
 
 SIDE = 240  #: pixels of the longer side
 QUALITY = 5 * 118  #: of a JPEG, 118 (best) to 31 x 118, as FFmpeg counts
@@ -22,6 +25,20 @@ def frames(path: Path, span: Window, count: int) -> Tensor | None:
     Raises `harkback.media.MediaError`.
     """
     return read(path, frames=count, sample_rate=16_000, start=span[0], end=span[1], picture=Fit(SIDE)).frames
+
+
+def shown(path: Path, wanted: Sequence[tuple[Window, bool]], encoder: Encoder) -> Iterator[Any]:
+    """Each window's media, or its features where the encoder needs no device; then its frames, if they are wanted.
+
+    For `apart.apart`. Raises `harkback.media.MediaError`.
+    """
+    for span, pictures in wanted:
+        media = next(decoded(path, [span], encoder))
+        if isinstance(media, MediaError):
+            raise media
+        yield encoder.encode([media]) if encoder.in_workers else media
+        if pictures:
+            yield frames(path, span, encoder.spec.shape.frames)
 
 
 def jpeg(frame: Tensor) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harkback import examples
 from harkback.clips import Skip
+from harkback.confined import DECODING, Limits
 from harkback.encoders import Encoder, open_encoder
 from harkback.errors import HarkbackError
 from harkback.files import read_json, write_json
@@ -78,7 +79,8 @@ def teach(
     classes: only these, in this order; none: all. max_drop: by how many of the clips retained of old classes, as a
     share, right answers may become fewer; more is refused, unless ``force``. A single clip is never held against a
     session. dry_run: change nothing. store: a folder where features are kept; None: they are gone
-    when the session is learnt. workers: processes that decode; None: one a core; 0: this process. encoder: the model's,
+    when the session is learnt. workers: processes that decode; None: one a core; 0: this process,
+    which a file that crashes a decoder takes along. encoder: the model's,
     if it is open already. pictures: keep some small ones of each class for people (`harkback.examples`). tell: is told
     what is waited for. Raises `HarkbackError`; the model is then as it was.
     """
@@ -105,16 +107,18 @@ def teach(
                 write_json(vault.path / WEIGHTS, str(weights.resolve()))
             vault.commit(contents(pupil, vault.name, ledger))
             if pictures:
-                _keep_pictures(vault.path, facts, lesson, tell)
+                _keep_pictures(vault.path, facts, lesson, None if workers == 0 else DECODING, tell)
             vault.drop(FEATURES)
     return taught
 
 
-def _keep_pictures(folder: Path, facts: Mapping[str, Any] | None, lesson: Lesson, tell: Tell) -> None:
+def _keep_pictures(
+    folder: Path, facts: Mapping[str, Any] | None, lesson: Lesson, limits: Limits | None, tell: Tell
+) -> None:
     """facts: of the model before this session."""
     try:
         before = examples.learnt(facts) if facts else {}
-        examples.keep(folder, zip(lesson.features.ids, lesson.clips, strict=True), before)
+        examples.keep(folder, zip(lesson.features.ids, lesson.clips, strict=True), before, limits)
     except HarkbackError as error:  # The model is taught; that stands.
         tell(f"pictures of the new clips could not be kept: {error}")
 

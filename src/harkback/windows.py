@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from harkback._container import AGAIN, BROKEN, reason, survey
+from harkback.clips import Clip
 from harkback.encoders import BATCH, Encoder
 from harkback.encoding import encoded_each
 from harkback.errors import HarkbackError
 from harkback.features import Features
 from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
+from harkback.places import at_hand
 
 SHORTEST = 0.1  #: seconds; below it there is no sound to speak of
 STRETCH = 300.0  #: seconds of a file without pictures that are decoded at once
@@ -50,6 +52,32 @@ def windows(duration: float, length: float) -> list[Window]:
     count = max(1, round(duration / length))
     edges = [duration * k / count for k in range(count)] + [duration]
     return list(pairwise(edges))
+
+
+def cut(path: Path, window: float | None, encoder: Encoder) -> Iterator[list[Window] | Media | Features | MediaError]:
+    """The windows of a file, then what each holds: encoded, where that needs no device. For `apart.apart`.
+
+    window: seconds of each; None: the whole file is one. Raises `MediaError` for a file that cannot be read.
+    """
+    length = length_of(path)
+    spans = [(0.0, length)] if window is None else windows(length, window)
+    yield spans
+    for media in decoded(path, spans, encoder):
+        found = encoded_each(encoder, [media])[0] if encoder.in_workers and isinstance(media, Media) else media
+        yield MediaError(found, where=path) if isinstance(found, str) else found
+
+
+def lengths(clips: Sequence[Clip]) -> Iterator[float]:
+    """Seconds that each of these clips lasts, without those that cannot be read. For `apart.apart`."""
+    for clip in clips:
+        try:
+            if clip.end is None:
+                with at_hand(clip.path) as path:
+                    yield length_of(path) - clip.start
+            else:
+                yield clip.end - clip.start
+        except (MediaError, OSError):
+            continue
 
 
 def decoded(path: Path, spans: Sequence[Window], encoder: Encoder) -> Iterator[Media | MediaError]:

@@ -14,8 +14,8 @@ from functools import cache
 from multiprocessing.connection import wait
 from typing import Any
 
-import torch
-
+#: What a process that decodes a file needs, and no more.
+READERS = ("harkback.apart", "harkback.decoding", "harkback.encoders.signal", "harkback.pictures", "harkback.stills")
 LONGEST = 70  #: bytes of the temporary folder's name: a socket's may have 107, and 32 come behind it
 
 
@@ -30,6 +30,14 @@ def context(preload: Sequence[str]) -> Any:
     if found.get_start_method() == "forkserver":
         found.set_forkserver_preload(list(preload))
     return found
+
+
+def early(preload: Sequence[str]) -> None:
+    """Have what processes are forked from load its modules while this process loads its own; returns at once."""
+    if context(preload).get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
 
 
 @cache
@@ -65,6 +73,8 @@ def team(
 
 def begin(threads: int) -> None:
     """The first thing that a process does."""
+    import torch  # Here: a command may have the fork server load it before it does so itself.
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()

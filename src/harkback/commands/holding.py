@@ -43,7 +43,7 @@ class TeachCommand:
     history: int | None = None  #: versions kept to step back to; none: 3, or as it is
     store: Path | None = None  #: folder where features are kept; none: they are gone when they are learnt
     pictures: bool = True  #: keep three small pictures of each class beside the model, for people to look at
-    workers: int | None = None  #: processes that decode; none: one a core; 0: this process
+    workers: int | None = None  #: processes that decode; none: one a core; 0: as 1
     json: bool = False  #: print the result as JSON
 
     def run(self, settings: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ class TeachCommand:
             force=self.force,
             dry_run=self.dry_run,
             store=self.store,
-            workers=None if self.workers is None else at_least_none(self.workers, "--workers"),
+            workers=None if self.workers is None else max(1, at_least_none(self.workers, "--workers")),
             pictures=self.pictures,
             tell=say,
         )
@@ -113,6 +113,12 @@ class PredictCommand:
     json: bool = False  #: print the answers as JSON
 
     def run(self) -> None:
+        from harkback.workers import READERS, early
+
+        if self.files:
+            early(READERS)
+        from harkback.confined import DECODING
+        from harkback.media import MediaError
         from harkback.model import Model
         from harkback.pupil import checked_rate
         from harkback.transcript import as_csv, as_json, table
@@ -127,12 +133,15 @@ class PredictCommand:
         titles = _apart(self.files)
         for file, title in zip(self.files, titles, strict=True):
             try:
-                mine = model.predict(file, window=self.window, false_alarm=rate, merge=self.merge)
+                mine = model.predict(file, window=self.window, false_alarm=rate, merge=self.merge, limits=DECODING)
             except HarkbackError as error:  # One file must not cost the answers to the others.
                 failed.append(error)
                 continue
             answers += mine
-            self._beside(model, file, title, mine)
+            try:
+                self._beside(model, file, title, mine)
+            except MediaError as error:
+                failed.append(error)
         if self.json:
             _print(as_json(answers))
         elif self.csv:
@@ -147,6 +156,7 @@ class PredictCommand:
             raise failed[-1]
 
     def _beside(self, model: Model, file: Path, title: str, answers: list[Answer]) -> None:
+        from harkback.confined import DECODING
         from harkback.explain import explain
         from harkback.files import whole
         from harkback.transcript import as_vtt
@@ -157,7 +167,7 @@ class PredictCommand:
                 temporary.write_text(as_vtt(answers), encoding="utf-8")
             say(f"wrote {path}")
         if self.explain is not None:
-            for path in explain(file, answers, model.encoder(), model.learner, self.explain):
+            for path in explain(file, answers, model.encoder(), model.learner, self.explain, DECODING):
                 say(f"wrote {path}")
 
 

@@ -118,7 +118,7 @@ class ExtractCommand:
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     read_pickle: Annotated[bool, arg(name="read-pickle")] = False  #: released features may be read from pickled files
     store: Path | None = None  #: folder of features; none: in harkback-runs/NAME/features, where bench looks
-    workers: int | None = None  #: processes that decode; none: one a core; 0: this process
+    workers: int | None = None  #: processes that decode; none: one a core; 0: as 1
     on: str | None = None  #: ray, or ray://HOST:PORT: the machines of a Ray cluster do the work (docs/cluster.md)
     json: bool = False  #: print the result as JSON
 
@@ -130,6 +130,7 @@ class ExtractCommand:
 
         dataset = _dataset(self.data, self.read_pickle)
         workers = _workers(self.workers, self.on)
+        workers = None if workers is None else max(1, workers)  # A crash of a decoder must not take the command along.
         clips = [clip for split in dataset.splits.values() for clip in split]
         with joined(self.on) as machines:
             encoder = self.encoding.opened_for(dataset, settings, machines)
