@@ -80,9 +80,8 @@ class _Absorbed(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         where, when, tokens, middle, scale, vectors, spatial, second, temporal = ctx.saved_tensors
         by_raw = gradients[0] / scale  # (clips, heads, dim)
-        agreed = (gradients[0] * (vectors + middle)).sum(
-            2, keepdim=True
-        )  # with what was seen: what a softmax takes off
+        # How far it agrees with what was seen: what a softmax takes off.
+        agreed = (gradients[0] * (vectors + middle)).sum(2, keepdim=True)
         by_where, by_when = when.new_empty(where.shape), when.new_empty(when.shape)
 
         def learn(some: slice) -> None:

@@ -34,9 +34,8 @@ class Examiner(Kept):
         self.vectors = nothing.double()  #: (retained, columns) of the clips as they were learnt, or (retained, 0)
         self.scores = nothing  #: (retained, classes) the last exam
         self.strange = torch.zeros(0, dtype=torch.float64)  #: (retained,) or (0,): how far from what was learnt
-        self.apart = torch.zeros(
-            0, dtype=torch.bool
-        )  #: (retained,) whoever is asked has not learnt it, or leaves it out
+        #: (retained,) whoever is asked has not learnt it, or leaves it out
+        self.apart = torch.zeros(0, dtype=torch.bool)
         self.fair = self.apart  #: (retained,) apart, and not the only clip of its class, which would be gone with it
         self.twin = None if isinstance(learner, LeavesOut) else _another(learner, seed)
 

@@ -95,6 +95,16 @@ def test_a_bench_writes_a_log_of_every_session(clips: Path, tmp_path: Path) -> N
     assert facts["training_clips"] == 20
 
 
+def test_a_ceiling_is_told_with_the_bytes_of_all_clips_that_it_wants_again(clips: Path, tmp_path: Path) -> None:
+    """joint has the state of finetune, and needs besides what the store holds of every clip so far."""
+    done = bench(Folder(clips), Fake(), settings_of(learners=("joint", "finetune"), seeds=(0,)), tmp_path)
+    joint, finetune = done.runs
+    one = done.material.train[torch.tensor([0])]
+    tokens = one.audio.nbytes + one.visual.nbytes
+    more = [joint.facts(t)["memory_bytes"] - finetune.facts(t)["memory_bytes"] for t in range(3)]
+    assert more == [10 * tokens, 15 * tokens, 20 * tokens]
+
+
 def test_the_log_holds_what_the_learner_says_when_taught_by_hand(clips: Path, tmp_path: Path) -> None:
     done = bench(Folder(clips), Fake(), settings_of(learners=("ncm",), seeds=(3,)), tmp_path)
     run, order = done.runs[0], shuffled(CLASSES, 3)

@@ -31,9 +31,8 @@ class Wish:
     kind: str
     example: str
     open_sibling: str | None
-    into: Path | None = (
-        None  #: the folder that it is to become; None: the hub's cache, as no folder of its name is here
-    )
+    #: The folder that it is to become; None: the hub's cache, as no folder of its name is here.
+    into: Path | None = None
 
     def error(self, what: str, mend: str) -> HarkbackError:
         where = self.id if self.revision == "main" else f"{self.id}@{self.revision}"

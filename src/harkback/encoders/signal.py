@@ -140,9 +140,8 @@ def _pictures(frames: Tensor) -> Tensor:
     fine, coarse = _gradients(whole, FINE, step=2), _gradients(half, COARSE, step=1)
     red, green, blue = whole.unbind(1)
     colours = torch.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue], 1)
-    blocks: Tensor = colours.unflatten(-1, (GRID, PATCH)).unflatten(
-        -3, (GRID, PATCH)
-    )  # (8, 3, grid, patch, grid, patch)
+    # (8, 3, grid, patch, grid, patch)
+    blocks: Tensor = colours.unflatten(-1, (GRID, PATCH)).unflatten(-3, (GRID, PATCH))
     colour = torch.cat([blocks.mean((-3, -1)), blocks.std((-3, -1), correction=0)], 1)  # (8, 6, grid, grid)
     return torch.cat([fine, coarse, colour.permute(0, 2, 3, 1)], -1).flatten(1, 2)
 
@@ -173,9 +172,8 @@ def _gradients(pictures: Tensor, cells: int, step: int) -> Tensor:
         )[::step, ::step].reshape(GRID, GRID, -1)
         for picture in framed
     ]
-    bright = framed.mean(
-        1, keepdim=True
-    ).double()  # The difference of two squares: float32 sees contrast in plain grey.
+    # In double: of the difference of two squares float32 makes contrast where there is plain grey.
+    bright = framed.mean(1, keepdim=True).double()
     mean, power = (avg_pool2d(x, cells * CELL, step * CELL)[:, 0] for x in (bright, bright.square()))
     contrast = (power - mean.square()).clamp_min(0).sqrt().float()
     return torch.from_numpy(np.stack(windows)).float() * (contrast / (contrast + CONTRAST))[..., None]
