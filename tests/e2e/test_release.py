@@ -1,4 +1,4 @@
-"""A release is the same bytes whoever builds it, and holds all that is tracked; `python -m trials.release` does more."""
+"""A release is the same bytes whoever builds it, and holds all that is tracked: `python -m trials.release`."""
 
 from __future__ import annotations
 
