@@ -80,7 +80,7 @@ def same_bytes(root: Path) -> dict[str, bytes]:
 
 
 def contents(root: Path) -> None:
-    tracked = run("git", "ls-files", cwd=ROOT).split("\n")[:-1]
+    tracked = run("git", "ls-tree", "-r", "--name-only", "HEAD", cwd=ROOT).splitlines()
     (wheel,) = (root / "a" / "dist").glob("*.whl")
     (source,) = (root / "a" / "dist").glob("*.tar.gz")
     packed = zipfile.ZipFile(wheel).namelist()

@@ -22,7 +22,7 @@ from harkback.datasets.demo import Demo
 from tiny_models import sam_audio_folder
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 BLOCK = re.compile(
     r"(^<!-- not run here: [^\n]+ -->\n)?(?:^`([^`\n]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE
 )
