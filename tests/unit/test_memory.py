@@ -186,25 +186,6 @@ def test_a_class_with_fewer_clips_than_its_share_leaves_places_empty() -> None:
     assert memory.targets.tolist() == [0, 1, 1, 1, 1, 1]
 
 
-@given(st.lists(st.integers(1, 8), min_size=1, max_size=6), st.integers(0, 12), st.sampled_from(["herding", "random"]))
-def test_the_budget_holds_whatever_comes(sizes: list[int], budget: int, how: str) -> None:
-    memory = Memory(budget)
-    for t, size in enumerate(sizes):
-        new = random_features(size, seed=t)
-        fresh = torch.full((size,), t)
-        rows = new if memory.features is None else Joined(new, memory.features)
-        targets = torch.cat([fresh, memory.targets])
-        memory.keep(rows, targets, draws(len(rows), seed=t), t + 1, how, seeded())  # type: ignore[arg-type]
-        assert memory.features is not None
-        assert len(memory) == len(memory.features) <= budget
-        assert len(set(memory.features.ids)) == len(memory)
-        # Every row is still the clip that its id and its target say it is.
-        for row, (name, target) in enumerate(zip(memory.features.ids, memory.targets.tolist(), strict=True)):
-            _, seed, i = name.split("-")
-            assert int(seed) == target
-            assert torch.equal(memory.features.visual[row], random_features(sizes[target], int(seed)).visual[int(i)])
-
-
 def test_only_what_is_kept_is_read() -> None:
     rows, memory = Mapped(random_features(20)), Memory(4)
     memory.keep(rows, torch.arange(20) % 2, draws(20), 2, "herding", seeded())
