@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from fakes import SHAPE, Mapped, random_features, without
 from harkback import features
@@ -140,7 +140,7 @@ def test_room_is_filled_alike_however_the_rows_are_held(wanted: list[int]) -> No
                 assert (array[place] == source).all()
 
 
-class InBetween(TorchDispatchMode):
+class InBetween(TorchFunctionMode):
     """The bytes of the largest tensor that is made, beside those that were there before."""
 
     def __init__(self, *there: Tensor) -> None:
@@ -148,7 +148,7 @@ class InBetween(TorchDispatchMode):
         self.there = {tensor.untyped_storage().data_ptr() for tensor in there}
         self.most = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in self.there:
             self.most = max(self.most, made.nbytes)
