@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from fakes import SHAPE, Mapped, random_features, without
 from harkback import features
@@ -77,8 +80,8 @@ def test_a_choice_of_rows_of_a_choice(first: list[int], data: st.DataObject) -> 
     assert equal(found[torch.arange(len(second))], expected)
 
 
-@given(st.data(), st.sampled_from([torch.float16, torch.float32]), st.booleans())
-def test_rows_are_copied_to_where_they_are_wanted(data: st.DataObject, dtype: torch.dtype, whole: bool) -> None:
+@given(st.data(), st.sampled_from([torch.float16, torch.float32]), st.sampled_from([features.CHUNK, 200, 1]))
+def test_rows_are_copied_to_where_they_are_wanted(data: st.DataObject, dtype: torch.dtype, chunk: int) -> None:
     """In order or not, and into room whose numbers are of another type."""
     clips = without(random_features(6), sound=[3], picture=[1])
     together = st.integers(0, 4).map(lambda first: [*range(first, first + 5)])
@@ -92,7 +95,7 @@ def test_rows_are_copied_to_where_they_are_wanted(data: st.DataObject, dtype: to
         for array, source in zip(expected, (clips.audio, clips.visual, clips.heard, clips.seen), strict=True):
             array[place] = source[row]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "CHUNK", features.CHUNK if whole else 200)  # A row of pictures takes 168.
+        patch.setattr(features, "CHUNK", chunk)  # A row of pictures takes 168 bytes.
         clips.fill(torch.tensor(rows), room, torch.tensor(at))
     assert all(torch.equal(array, other) for array, other in zip(room, expected, strict=True))
 
@@ -135,6 +138,44 @@ def test_room_is_filled_alike_however_the_rows_are_held(wanted: list[int]) -> No
             for place in range(7):
                 source = getattr(clips, name)[wanted[at.index(place)]] if place in at else torch.tensor(0)
                 assert (array[place] == source).all()
+
+
+class InBetween(TorchFunctionMode):
+    """The bytes of the largest tensor that is made, beside those that were there before."""
+
+    def __init__(self, *there: Tensor) -> None:
+        super().__init__()
+        self.there = {tensor.untyped_storage().data_ptr() for tensor in there}
+        self.most = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in self.there:
+            self.most = max(self.most, made.nbytes)
+        return made
+
+
+def in_between(rows: Tensor, at: Tensor) -> int:
+    """What it takes to fill room, apart from the room."""
+    clips, room = random_features(64), room_for(SHAPE, 80, torch.float16)
+    with InBetween(*room, clips.audio, clips.visual, clips.heard, clips.seen, rows, at) as seen:
+        clips.fill(rows, room, at)
+    assert torch.equal(room.visual[at], clips.visual[rows])
+    return seen.most
+
+
+def test_rows_that_come_to_stand_together_are_not_copied_twice() -> None:
+    """64 rows of pictures are 10752 bytes, of sound 3840; their numbers are 512."""
+    rows = torch.arange(63, -1, -1)
+    for first in (0, 9):
+        assert in_between(rows, torch.arange(first, first + 64)) <= 512
+
+
+def test_rows_that_come_to_stand_apart_are_copied_so_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the bytes allow, but one at least: rows take 168 bytes (pictures), 60 (sound) and 1."""
+    for chunk, most in ((800, 13 * 60), (340, 2 * 168), (1, 168)):
+        monkeypatch.setattr(features, "CHUNK", chunk)
+        assert in_between(torch.arange(16), torch.arange(79, 63, -1)) == most
 
 
 def test_what_has_no_columns_is_not_wanted() -> None:
