@@ -150,7 +150,7 @@ def _features(path: Path, span: Window, encoder: Encoder) -> Features:
     media = next(decoded(path, [span], encoder))
     ((_, found),) = encoded([(span, media)], encoder)
     if isinstance(found, MediaError):
-        raise found
+        raise found if found.where else MediaError(found.what, where=path)
     return found
 
 
