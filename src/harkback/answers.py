@@ -102,7 +102,7 @@ def _answers(
                 answers.append(told(str(path), span, found, learner, calibration, bound))
             bar.update()
     if failure is not None and not any(answer.ranking for answer in answers):
-        raise failure
+        raise failure if failure.where else MediaError(failure.what, where=path)
     return answers
 
 

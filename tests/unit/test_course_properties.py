@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import features_of, session_of
@@ -15,6 +15,7 @@ from harkback.stream import Session
 COURSES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=6), min_size=1, max_size=6)
 
 
+@settings(max_examples=max(8, settings.default.max_examples // 4))
 @given(COURSES)
 def test_classes_are_born_once_in_the_order_they_come(course: list[list[str]]) -> None:
     learner = NCM()
@@ -31,6 +32,7 @@ def test_classes_are_born_once_in_the_order_they_come(course: list[list[str]]) -
         assert learner.scores(features_of("abc")).shape == (3, len(born))
 
 
+@settings(max_examples=max(8, settings.default.max_examples // 4))
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.data())
 def test_however_clips_are_cut_into_sessions_ridge_learns_the_same(labels: list[str], data: st.DataObject) -> None:
     """Any order, any sizes: a clip at a time, classes torn apart and coming again, or all at once."""

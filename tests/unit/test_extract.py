@@ -315,7 +315,7 @@ class Fragile(Fake):
 
 
 @pytest.mark.parametrize("in_workers", [True, False])
-@pytest.mark.parametrize("makes", ["nan", "inf", "-inf", "65520", "1e30", "a defect"])
+@pytest.mark.parametrize("makes", ["nan", "-inf", "65520", "a defect"])
 def test_what_an_encoder_cannot_do_with_a_clip_is_that_clips_failure(
     tmp_path: Path, in_workers: bool, makes: str
 ) -> None:

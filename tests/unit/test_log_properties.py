@@ -142,4 +142,4 @@ class Logged(RuleBasedStateMachine):
 
 
 TestLogged = Logged.TestCase
-TestLogged.settings = settings(max_examples=max(8, settings.default.max_examples // 4), stateful_step_count=15)
+TestLogged.settings = settings(max_examples=max(8, settings.default.max_examples // 5), stateful_step_count=12)

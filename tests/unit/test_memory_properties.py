@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -82,6 +82,7 @@ def test_what_is_kept_was_offered_fits_and_is_what_it_says(
         before = kept
 
 
+@settings(max_examples=max(8, settings.default.max_examples // 4))
 @given(COURSES, st.integers(0, 14), HOW, st.integers(0, 99))
 def test_the_same_course_and_seed_keep_the_same(course: list[list[int]], budget: int, how: str, seed: int) -> None:
     one, other = (taken(course, budget, how, seed) for _ in range(2))
