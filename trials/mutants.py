@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -36,7 +37,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_loader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -50,28 +51,15 @@ FIRST = ("numpy", "scipy.stats", "torch", "safetensors.torch")  #: loaded once, 
 MEMORY = 16 * 2**30  #: bytes of addresses that a mutant may ask for
 
 
-@dataclass(eq=False)
+@dataclass
 class Seen:
-    """What came of one run of the tests; in the process that runs them, a plugin of pytest."""
+    """What came of one run of the tests."""
 
     code: int = -1  #: pytest's; -1: the process ended before it had one
     first: str = ""  #: the first test that failed, or what could not be imported
     late: bool = False
     took: dict[str, float] = field(default_factory=dict)  #: seconds, by test
     loaded: list[str] = field(default_factory=list)  #: modules that are not this project's
-    order: dict[str, float] = field(default_factory=dict, repr=False)
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: self.order.get(item.nodeid, 0.0))
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.took[report.nodeid] = self.took.get(report.nodeid, 0.0) + report.duration
-        if report.failed and not self.first:
-            self.first = report.nodeid
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed and not self.first:
-            self.first = f"{report.nodeid} (import)"
 
     @property
     def survived(self) -> bool:
@@ -85,6 +73,31 @@ class Seen:
         if self.code == 4 or self.first.endswith("(import)"):
             return "unimportable"
         return "noticed" if self.code in (1, 2) else "crashed"
+
+
+class Watch:
+    """A plugin of pytest that ends the process, and says what it saw, as soon as a test fails."""
+
+    def __init__(self, order: dict[str, float], writer: int) -> None:
+        self.order, self.writer, self.seen = order, writer, Seen()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.order.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seen.took[report.nodeid] = self.seen.took.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.end(1, report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.end(2, f"{report.nodeid} (import)")
+
+    def end(self, code: int, first: str = "") -> NoReturn:
+        self.seen.code, self.seen.first = code, first
+        with os.fdopen(self.writer, "wb") as out:
+            out.write(json.dumps(asdict(self.seen)).encode())
+        os._exit(0)
 
 
 class Mistaken(SourceFileLoader):
@@ -145,17 +158,14 @@ def _run(name: str, source: str, tests: Sequence[Path], order: dict[str, float],
     os.dup2(null, 1)
     os.dup2(null, 2)
     sys.meta_path.insert(0, Instead(name, source))  # type: ignore[arg-type]
-    seen = Seen(order=order)
+    watch = Watch(order, writer)
     quiet = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--no-header", f"--basetemp={at / 'tests'}"]
     quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # Hypothesis is there already, and shows the same.
     files = [str(path) for path in tests]
-    seen.code = int(pytest.main(["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", *quiet, *files], [seen]))
+    code = int(pytest.main(["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", *quiet, *files], [watch]))
     if not order:
-        seen.loaded = [name for name, module in list(sys.modules.items()) if _is_others(module)]
-    answer = {key: value for key, value in asdict(seen).items() if key != "order"}
-    with os.fdopen(writer, "wb") as out:
-        out.write(json.dumps(answer).encode())
-    os._exit(0)
+        watch.seen.loaded = [name for name, module in list(sys.modules.items()) if _is_others(module)]
+    watch.end(code)
 
 
 def _is_others(module: ModuleType) -> bool:
@@ -176,6 +186,7 @@ def try_module(module: str, again: Collection[str] | None, at: Path) -> list[dic
     for other in right.loaded:  # Once here, so that no fork has to.
         with contextlib.suppress(Exception):
             importlib.import_module(other)
+    gc.freeze()  # What is there stays: no fork need look through it for garbage.
     order = {test: round(took, 2) for test, took in right.took.items()}
     every = [mutant for mutant in mutants(source) if again is None or _name(mutant) in again]
     print(

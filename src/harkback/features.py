@@ -123,14 +123,7 @@ def join(parts: Sequence[Features]) -> Features:
 
 def none_of(shape: TokenShape, dtype: torch.dtype = torch.float16) -> Features:
     """Features of no clips."""
-    nothing = torch.zeros(0, dtype=torch.bool)
-    return Features(
-        (),
-        torch.zeros(0, shape.audio_tokens, shape.audio_dim, dtype=dtype),
-        torch.zeros(0, shape.frames, shape.patches, shape.visual_dim, dtype=dtype),
-        nothing,
-        nothing.clone(),
-    )
+    return Features((), *room_for(shape, 0, dtype))
 
 
 def blank(shape: TokenShape) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,7 @@ def task_macro_per_session(log: Sequence[Answered]) -> Array:
 
     What IEMF's code (arXiv 2505.10176) calls accuracy. A session without clips is left out of the mean.
     """
-    matrix = session_matrix(log)
-    return np.array([_mean(matrix[t, : t + 1]) for t in range(len(matrix))])
+    return np.array([_mean(accuracies) for accuracies in session_matrix(log)])
 
 
 def mean_accuracy_task_macro(log: Sequence[Answered]) -> float:
@@ -98,23 +98,19 @@ def forgetting_per_session(matrix: Array) -> Array:
 
     The best is sought among earlier sessions only, so a class that got better counts as negative forgetting.
     """
-    steps = []
-    for t in range(1, len(matrix)):
-        best = np.array([np.fmax.reduce(matrix[i:t, i]) for i in range(t)])
-        steps.append(np.mean(best - matrix[t, :t]))
-    return np.array(steps)
+    return np.array([np.mean(np.fmax.reduce(matrix[:t, :t]) - matrix[t, :t]) for t in range(1, len(matrix))])
 
 
 def average_forgetting(matrix: Array) -> float:
     """AV-CIL's average forgetting (arXiv 2308.11073): the mean of F_t over all sessions but the first."""
     steps = forgetting_per_session(matrix)
-    return float(steps.mean()) if len(steps) else float("nan")
+    return float(steps.mean()) if len(steps) else math.nan
 
 
 def final_forgetting(matrix: Array) -> float:
     """F_T alone: may be negative (Chaudhry et al., ECCV 2018, and SDC, with the best among earlier sessions)."""
     steps = forgetting_per_session(matrix)
-    return float(steps[-1]) if len(steps) else float("nan")
+    return float(steps[-1]) if len(steps) else math.nan
 
 
 def final_forgetting_pycil(matrix: Array) -> float:
@@ -123,14 +119,14 @@ def final_forgetting_pycil(matrix: Array) -> float:
     The best may be the last session itself, so it is never negative: what got better counts as not forgotten.
     """
     if len(matrix) < 2:
-        return float("nan")
-    return float(np.mean([np.fmax.reduce(matrix[i:, i]) - matrix[-1, i] for i in range(len(matrix) - 1)]))
+        return math.nan
+    return float(np.mean((np.fmax.reduce(matrix) - matrix[-1])[:-1]))
 
 
 def backward_transfer(matrix: Array) -> float:
     """BWT = mean_{i<T} ( a_{T,i} - a_{i,i} ) (Lopez-Paz & Ranzato, NeurIPS 2017); negative: forgotten."""
     if len(matrix) < 2:
-        return float("nan")
+        return math.nan
     return float(np.mean(matrix[-1, :-1] - matrix.diagonal()[:-1]))
 
 
@@ -159,7 +155,7 @@ def spread(values: Sequence[float], orders: Sequence[object] | None = None) -> t
     groups = units(len(values), orders)
     number = len(set(groups))
     if number < 2:
-        return float("nan"), 0
+        return math.nan, 0
     away = np.asarray(values, dtype=np.float64) - np.mean(values)
     sums = np.bincount(groups, away) / len(away)
     return float(number / (number - 1) * (sums**2).sum()), number - 1
@@ -179,7 +175,7 @@ def half_width(values: Sequence[float], orders: Sequence[object] | None = None) 
     orders: the class order of each run; see `spread`. With a single order it speaks of seeds alone.
     """
     variance, freedom = spread(values, orders)
-    return float(stats.t.ppf(0.975, freedom) * np.sqrt(variance)) if freedom else float("nan")
+    return float(stats.t.ppf(0.975, freedom) * np.sqrt(variance)) if freedom else math.nan
 
 
 def clips_half_width(share: float, clips: int) -> float:
@@ -188,7 +184,7 @@ def clips_half_width(share: float, clips: int) -> float:
     z sqrt(p (1 - p) / n), or Wilson's where that is wider: near 0 and 1 the former would promise certainty.
     """
     if not clips:
-        return float("nan")
+        return math.nan
     z = 1.959963984540054
     wald = z * np.sqrt(share * (1 - share) / clips)
     wilson = z * np.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2)) / (1 + z**2 / clips)
@@ -198,8 +194,8 @@ def clips_half_width(share: float, clips: int) -> float:
 def _mean(shares: Array) -> float:
     """Of what was measured; NaN if nothing was."""
     measured = shares[~np.isnan(shares)]
-    return float(measured.mean()) if len(measured) else float("nan")
+    return float(measured.mean()) if len(measured) else math.nan
 
 
 def _share(right: NDArray[np.bool_]) -> float:
-    return float(right.mean()) if len(right) else float("nan")
+    return float(right.mean()) if len(right) else math.nan

@@ -31,8 +31,9 @@ from harkback.pooling import pooled, pooled_dim
 
 
 def equal(one: Features, other: Features) -> bool:
-    names = ("audio", "visual", "heard", "seen")
-    return one.ids == other.ids and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    """Names, numbers and the type of numbers; `torch.equal` asks not for the last."""
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("audio", "visual", "heard", "seen")]
+    return one.ids == other.ids and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
 
 
 def test_rows_are_gathered_in_order_and_copied() -> None:

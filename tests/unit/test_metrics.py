@@ -170,6 +170,7 @@ def test_no_clips_no_number() -> None:
 
 def test_confusion_and_accuracy_of_each_class() -> None:
     last = answered([0, 0, 1, 1, 1, 3], [0, 2, 1, 1, 0, 3], CAME)
+    assert confusion(last, 4).dtype == np.int64
     assert confusion(last, 4).tolist() == [[1, 0, 1, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
     np.testing.assert_allclose(per_class_accuracy(last, 4), [1 / 2, 2 / 3, NAN, 1.0])
 
