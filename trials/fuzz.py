@@ -20,12 +20,11 @@ from trials.fuzz_bytes import misfit, spoiled
 from trials.fuzz_records import everything, restore, targets, tried
 
 LIMITS = Limits(memory=3 << 30, silence=60.0)
-EACH = 0.05  #: seconds that a case of records is expected to take at most; slower ones are told
 
 
 def records(say: Say, root: Path, only: set[str], count: int, seed: int) -> None:
     """In a process of its own: so many spoiled files of each kind."""
-    found = targets(root)
+    found = targets(root, only)
     files = everything(root)
     for name, target in found.items():
         if only and not only & {name, "records"}:
@@ -55,7 +54,9 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=5000, help="of videos and sound")
     parser.add_argument("--records", type=int, default=1000, help="of each other kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="media, records, or names of records")
+    parser.add_argument(
+        "--only", default="", help="media, records, or names of records: csv, tar, shards, pickle, hdf5, store, ..."
+    )
     asked = parser.parse_args()
     only = {name for name in asked.only.split(",") if name}
     folder, broke = Path(tempfile.mkdtemp(prefix="harkback-fuzz-")), []

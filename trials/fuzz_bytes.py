@@ -1,4 +1,4 @@
-"""Ways to spoil bytes: what a bad disk, a broken line and a hostile hand do to a file. All by a generator of numbers."""
+"""Ways to spoil bytes: what a bad disk, a broken line and a hostile hand do to a file; all drawn from a seed."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ ODD: tuple[Any, ...] = (
     {"": None},
 )
 
+#: Boxes of MP4, chunks of RIFF, elements of Matroska.
+NAMES = (
+    *(b"moov mdat trak stsz stts stco stsc mvhd mdhd tkhd elst stsd esds mp4v mp4a RIFF LIST data".split()),
+    *(b"fmt ", b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x16T\xaek", b"\x1fC\xb6u", b"\xae", b"\xa3", b"\xe0", b"\xe1"),
+)
+
 Bytes = bytearray
 
 
@@ -93,8 +99,7 @@ def extreme(data: Bytes, some: random.Random, _: Sequence[bytes]) -> None:
 
 def box_size(data: Bytes, some: random.Random, _: Sequence[bytes]) -> None:
     """The size of a box of MP4, a chunk of RIFF or an element of Matroska, found by its name."""
-    names = (b"moov", b"mdat", b"trak", b"stsz", b"stts", b"stco", b"stsc", b"mvhd", b"mdhd", b"tkhd", b"elst", b"stsd", b"esds", b"mp4v", b"mp4a", b"fmt ", b"data", b"RIFF", b"LIST", b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x16T\xaek", b"\x1fC\xb6u", b"\xae", b"\xa3", b"\xe0", b"\xe1")  # fmt: skip
-    places = [at for name in names if (at := data.find(name)) >= 0]
+    places = [at for name in NAMES if (at := data.find(name)) >= 0]
     if not places:
         return extreme(data, some, ())
     at = some.choice(places)

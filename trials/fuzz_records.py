@@ -8,7 +8,7 @@ import json
 import sys
 import tarfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,9 +55,19 @@ class Target:
     errors: tuple[type[Exception], ...] = ()  #: that whoever calls the reader expects, besides `HarkbackError`
 
 
-def targets(root: Path) -> dict[str, Target]:
-    """All of them, made in a new folder."""
-    return {**_tables(root / "tables"), **_store(root / "store"), **_log(root / "log"), **_model(root / "model")}
+def targets(root: Path, only: Collection[str] = ()) -> dict[str, Target]:
+    """All of them, made in a new folder; or those of a kind of which one is named."""
+    kinds = {
+        _tables: {"csv", "tar", "shards", "pickle", "hdf5"},
+        _store: {"store", "store-list", "shard", "index"},
+        _log: {"bench.json", "session.json", "scores"},
+        _model: {"model.json", "model.json, signed"},
+    }
+    made = [kind for kind, names in kinds.items() if not only or names & {*only} or not {*only} - {"records"}]
+    found: dict[str, Target] = {}
+    for kind in made:
+        found |= kind(root / kind.__name__.strip("_"))
+    return found
 
 
 def _target(file: Path, read: Reader, **how: Any) -> Target:
@@ -97,7 +107,7 @@ def _tables(root: Path) -> dict[str, Target]:
 
 
 def _listed(path: Path) -> Any:
-    def seek(name: str, where: str) -> tuple[str, Path | Place, bool]:
+    def seek(name: str, _: str) -> tuple[str, Path | Place, bool]:
         return name, Path(name), name.endswith("wav")
 
     return list(listed("clips.csv", path.read_bytes(), seek, []))
