@@ -22,6 +22,7 @@ import psutil
 import uvicorn
 
 from harkback.app.programs import LINES
+from harkback.app.prompt import config
 from harkback.app.room import Serving
 from harkback.app.server import make
 from harkback.app.uploads import LOCK, PREFIX
@@ -190,10 +191,7 @@ def served(model: Path, temporary: Path, **options: Any) -> Iterator[Server]:
             log.addHandler(ear)
         # Runs that exist nowhere: the folder in which the tests are started is not a test's.
         serving = Serving(model, **{"runs": temporary / "no runs", "port": port, **options})
-        config = uvicorn.Config(
-            make(serving), log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on"
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(config(make(serving), log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         try:
             thread.start()

@@ -14,7 +14,18 @@ from torch import Tensor
 from harkback.errors import HarkbackError
 from harkback.files import read_arrays, read_json, write_arrays, write_json
 from harkback.metrics import Answered
+from harkback.shapes import check, natural, number
 from harkback.state import State
+
+#: What a session's JSON must say, and what else it may.
+SHAPE = {
+    "classes": [str],
+    "sizes": [natural],
+    "seconds?": (None, number),
+    "memory_bytes?": (None, natural),
+    "trained_parameters?": (None, natural),
+    "losses?": (None, [(number, float)]),  # Not every training goes well.
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,11 @@ class Run:
         return read_arrays(path, self._mend)
 
     def facts(self, t: int) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self._path(t, "json"), self._mend)
+        path = self._path(t, "json")
+        facts: dict[str, Any] = read_json(path, self._mend)
+        check(facts, SHAPE, path, self._mend)
+        if sum(facts["sizes"]) != len(facts["classes"]):
+            raise HarkbackError("its sizes are not those of its classes", where=path, mend=self._mend)
         return facts
 
     def scores(self, t: int) -> Tensor:
@@ -71,8 +86,12 @@ class Run:
     def _answered(self, t: int) -> Answered:
         arrays, sizes = self._arrays(t), self.facts(t)["sizes"]
         came = np.repeat(np.arange(len(sizes)), sizes)
-        truth = arrays["truth"].numpy()
-        return Answered(arrays["rows"].numpy(), truth, arrays["scores"].argmax(1).numpy(), came[truth])
+        rows, truth, scores = (arrays.get(name) for name in ("rows", "truth", "scores"))
+        if not _fit(rows, truth, scores, len(came)):
+            path = self._path(t, "safetensors")
+            raise HarkbackError("is damaged: its answers are not of its clips", where=path, mend=self._mend)
+        assert rows is not None and truth is not None and scores is not None
+        return Answered(rows.numpy(), truth.numpy(), scores.argmax(1).numpy(), came[truth.numpy()])
 
     def looks(self) -> Iterator[State]:
         """Pictures of where it looked, if the run kept any."""
@@ -100,6 +119,17 @@ class Run:
 
     def _state(self, t: int) -> Path:
         return self.folder / f"state-{t:02d}.safetensors"
+
+
+def _fit(rows: Tensor | None, truth: Tensor | None, scores: Tensor | None, classes: int) -> bool:
+    """Whether they are what a session writes."""
+    if rows is None or truth is None or scores is None or scores.dtype != torch.float32:
+        return False
+    if not rows.dtype == truth.dtype == torch.int64 or scores.shape != (len(rows), classes) or not classes:
+        return False
+    if rows.shape != truth.shape or rows.dim() != 1:
+        return False
+    return not len(rows) or bool(rows.min() >= 0 and truth.min() >= 0 and truth.max() < classes)
 
 
 def truth_columns(labels: list[str], classes: tuple[str, ...]) -> Tensor:

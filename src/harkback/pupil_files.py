@@ -13,11 +13,60 @@ from harkback.examiner import Examiner
 from harkback.ledger import Entries
 from harkback.pupil import Pupil
 from harkback.registry import LEARNERS
+from harkback.shapes import check, natural, number
 from harkback.state import State
 from harkback.unknown import Calibration
-from harkback.versions import FORMAT, LEDGER, MEMORY, MODEL, Contents, Version
+from harkback.versions import FACTS, FORMAT, LEDGER, MEMORY, MEND, MODEL, Contents, Version
 
 EXEMPLARS = "memory/"  #: what the names of a learner's exemplars begin with: they lie with what is retained
+
+
+def _forgets(did: Any) -> bool:
+    return bool(did == "forget")
+
+
+def _teaches(did: Any) -> bool:
+    return bool(did == "teach")
+
+
+def _marks(found: Any) -> bool:
+    """[right, asked]"""
+    return isinstance(found, list) and len(found) == 2 and all(map(natural, found)) and 0 < found[1] >= found[0]
+
+
+#: What model.json must say. What only a learner, an encoder or a calibration reads is theirs to check.
+SHAPE = {
+    "harkback": str,
+    "name": str,
+    "version": natural,
+    "classes": [str],
+    "learner": {"name": str, "settings": dict, "memory": natural, "seed": natural},
+    "encoder": {"name": str, "revision": str, "licence": str, "shape": {...: natural}},
+    "encoder_key": str,
+    "encoder_model": (None, str),
+    "encoder_settings": dict,
+    "false_alarm": number,
+    "history": natural,
+    "calibration": dict,
+    "sessions": [
+        (
+            {"did": _forgets, "time": str, "classes": natural},
+            {
+                "did": _teaches,
+                "time": str,
+                "clips": {...: [str]},
+                "new": [str],
+                "exam?": {...: _marks},
+                "skipped?": natural,
+                "window?": number,
+                "seconds?": number,
+                "before?": {"right": natural, "asked": natural, "right_after": natural},
+                "strangers?": (None, {"told": natural, "asked": natural, "auroc": number}),
+            },
+        )
+    ],
+    "ledger": [str],
+}
 
 
 def contents(pupil: Pupil, name: str, ledger: dict[str, Entries]) -> Contents:
@@ -56,7 +105,10 @@ def contents(pupil: Pupil, name: str, ledger: dict[str, Entries]) -> Contents:
 
 def restored(version: Version, *, whole: bool = True) -> Pupil:
     """The pupil of a version. whole: with what is retained; else it can only answer."""
-    facts = version.facts
+    facts, path = version.facts, version.folder / FACTS
+    check(facts, SHAPE, path, MEND)
+    if not {name for record in facts["sessions"] for name in record.get("clips", ())} <= {*facts["classes"]}:
+        raise HarkbackError("tells of clips of classes that it does not know", where=path, mend=MEND)
     try:
         learner_facts = facts["learner"]
         kind = LEARNERS.load(learner_facts["name"])
@@ -86,7 +138,7 @@ def restored(version: Version, *, whole: bool = True) -> Pupil:
             facts["version"],
             facts["ledger"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise HarkbackError(
             f"does not fit this version of harkback ({type(error).__name__}: {error})",
             where=version.folder,

@@ -15,9 +15,40 @@ from harkback.errors import HarkbackError
 from harkback.files import read_json
 from harkback.log import Run
 from harkback.metrics import Answered, Array
+from harkback.shapes import check, natural, part
 
-#: What bench.json must say.
-NEEDED = ("dataset", "encoder", "sessions", "memory", "asked", "training_clips", "test_clips", "skips", "runs")
+
+def _some_sessions(sizes: Any) -> bool:
+    """Classes of each session, of which there is one at least."""
+    return isinstance(sizes, list) and bool(sizes) and all(natural(size) and size > 0 for size in sizes)
+
+
+#: What bench.json must say, and what else it may.
+SHAPE = {
+    "dataset": str,
+    "encoder": {"name": str},
+    "sessions": _some_sessions,
+    "memory": natural,
+    "asked": str,
+    "training_clips": natural,
+    "test_clips": [{"id": str, "label": str}],
+    "skips": [{"id": str, "reason": str}],
+    "runs": [
+        {
+            "folder": part,
+            "learner": str,
+            "seed": natural,
+            "order": (natural, str),
+            "method?": (None, str),
+            "modality?": (None, str),
+            "cumulative?": bool,
+            "failed?": (None, str),
+        }
+    ],
+    "protocol?": (None, {"name": str, "changed": [str]}),
+    "validation?": (None, str),
+    "reference?": (None, str),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +137,7 @@ def read(out: Path) -> Told:
             "there is no finished bench here", where=out, mend="run the bench to its end: it goes on where it stopped"
         )
     facts = read_json(path)
-    if not isinstance(facts, dict) or not all(name in facts for name in NEEDED):
-        raise HarkbackError("is not the log of a bench", where=path, mend="run the bench again")
+    check(facts, SHAPE, path, "run the bench again")
     finished: dict[str, list[Run]] = {entry["learner"]: [] for entry in facts["runs"]}
     unfinished: list[Unfinished] = []
     for entry in facts["runs"]:

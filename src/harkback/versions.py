@@ -10,6 +10,7 @@ from typing import Any
 
 from harkback.errors import HarkbackError
 from harkback.files import digest, explained, fingerprint, read_arrays, read_json, whole, write_arrays, write_json
+from harkback.shapes import check
 from harkback.state import State
 
 FORMAT = 1
@@ -101,7 +102,8 @@ def read_facts(path: Path, mend: str = MEND) -> dict[str, Any]:
             raise HarkbackError(what, where=path.parent, mend="open it with the version that wrote it")
         facts = MIGRATIONS[facts["format"]](facts)
     found: dict[str, Any] = facts
-    if not all(FILE.fullmatch(name) for name in found.get("files", ())):  # A stranger's may name any file of ours.
+    check(found, {"files": {...: str}}, path, mend)
+    if not all(FILE.fullmatch(name) for name in found["files"]):  # A stranger's may name any file of ours.
         raise HarkbackError("names files that are not a model's", where=path, mend="do not trust this folder")
     return found
 

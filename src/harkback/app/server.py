@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from harkback import __version__
-from harkback.app.guard import Guard
+from harkback.app.guard import HEADERS, Guard
 from harkback.app.held import Held
 from harkback.app.people import for_people
 from harkback.app.programs import for_programs
@@ -76,4 +76,4 @@ def _answer_failures(app: FastAPI, serving: Serving) -> None:
     @app.exception_handler(Exception)
     async def defect(_: Request, error: Exception) -> Response:
         line = f"this is a defect of harkback: {type(error).__name__}; please report it"
-        return JSONResponse({"error": line}, 500)
+        return JSONResponse({"error": line}, 500, headers=HEADERS)  # It does not pass the guard.

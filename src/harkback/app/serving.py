@@ -15,6 +15,7 @@ from types import FrameType
 
 import uvicorn
 
+from harkback.app.prompt import config
 from harkback.app.room import Serving
 from harkback.app.server import make
 from harkback.errors import HarkbackError
@@ -35,8 +36,7 @@ def serve(serving: Serving, host: str | None, port: int | None, *, browser: bool
         app = make(serving)
         shown = _shown(host or LOOPBACK)
         address = f"http://{shown}:{serving.port}/" + ("" if token is None else f"login?token={token}")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, lifespan="on")
-        server = _Announcing(config, address, browser)
+        server = _Announcing(config(app, log_level="warning"), address, browser)
         with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends.
             server.run(sockets=[listening])
         say("stopped")

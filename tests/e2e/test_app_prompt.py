@@ -1,0 +1,78 @@
+"""Whoever begins a request goes on with it, or is cut off; and what fails behind the guard is answered as safely."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from app_client import Server, served
+from harkback.app import prompt
+from harkback.app.guard import HEADERS
+from harkback.app.held import Held
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(prompt, "HEADERS", 0.5)
+    with served(tmp_path / "nothing yet", tmp_path / "temporary") as found:
+        yield found
+
+
+def ended(line: socket.socket, patience: float = 20.0) -> float:
+    """Seconds until the server closes the line."""
+    line.settimeout(patience)
+    began = time.monotonic()
+    while line.recv(1 << 16):
+        pass
+    return time.monotonic() - began
+
+
+def test_headers_must_come_to_their_end(server: Server) -> None:
+    whole = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for begun in (b"", b"G", whole[:-2]):
+        with socket.create_connection(("127.0.0.1", server.client.port)) as line:
+            line.sendall(begun)
+            assert 0.2 < ended(line) < 15, begun
+    with socket.create_connection(("127.0.0.1", server.client.port)) as line:  # A letter at a time is no help.
+        line.settimeout(20)
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < 15:
+                line.sendall(b"x")
+                time.sleep(0.05)
+        except OSError:
+            pass
+        assert time.monotonic() - began < 15
+
+
+def test_so_must_those_of_the_second_request_on_a_line(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.client.port)) as line:
+        line.settimeout(20)
+        for _ in range(3):  # As long as they are whole, they may take as long as they like together.
+            line.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert line.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.3)
+        line.sendall(b"GET /hea")
+        assert ended(line) < 15
+    assert server.client.get("/health").status == 200
+
+
+def test_a_defect_is_answered_with_the_headers_of_all_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("of all things")
+
+    monkeypatch.setattr(Held, "facts", breaks)
+    line = http.client.HTTPConnection("127.0.0.1", server.client.port, timeout=20)
+    line.request("GET", "/model", headers={"host": "localhost"})
+    said = line.getresponse()
+    assert said.status == 500 and b"RuntimeError; please report it" in said.read()
+    assert {name: said.getheader(name) for name in HEADERS} == HEADERS
+    line.close()
