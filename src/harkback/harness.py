@@ -19,7 +19,7 @@ from harkback.device import named
 from harkback.encoders import Encoder, EncoderSpec
 from harkback.engine import Engine
 from harkback.errors import HarkbackError
-from harkback.files import fingerprint, write_json
+from harkback.files import fingerprint, sweep, write_json
 from harkback.formats import count
 from harkback.log import Run
 from harkback.material import Material, Validation, prepare, spec_of
@@ -179,11 +179,16 @@ def bench(
         frame.append(device.type)
     if processes() > 1:  # So do several processes.
         frame.append(processes())
+    if first():
+        sweep(out)
     courses = []
     for seed, order in plan.pairs:
         names = plan.order(material, order)
         for alike in by_training.values():
             runs = tuple(_run(out, each, seed, order, [*frame, names, codes[each.method]]) for each in alike)
+            if first():
+                for run in runs:
+                    run.tidy(len(plan.sizes))
             pictured = (seed, order) == plan.pairs[0]
             courses.append(
                 Course(tuple(alike), runs, names, plan.sizes, plan.memory, seed, settings.validation, pictured, device)

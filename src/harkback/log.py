@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harkback.errors import HarkbackError
-from harkback.files import read_arrays, read_json, write_arrays, write_json
+from harkback.files import read_arrays, read_json, sweep, write_arrays, write_json
 from harkback.metrics import Answered
 from harkback.shapes import check, natural, number
 from harkback.state import State
@@ -58,6 +58,14 @@ class Run:
         write_json(self._path(t, "json"), facts)
         for old in self.folder.glob("state-*.safetensors"):
             if state is None or old != self._state(t):
+                old.unlink(missing_ok=True)
+
+    def tidy(self, sessions: int) -> None:
+        """Remove what a kill left that nobody needs; sessions: of the whole run."""
+        sweep(self.folder)
+        done = self.done()
+        for old in self.folder.glob("state-*.safetensors"):
+            if done == sessions or old != self._state(done - 1):
                 old.unlink(missing_ok=True)
 
     def state(self, t: int) -> State:

@@ -25,7 +25,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from harkback.errors import HarkbackError
-from harkback.files import explained
+from harkback.files import explained, sweep
 from harkback.versions import CARD, FACTS, LEDGER, MEND, Contents, Moved, Version, read_facts, stamp
 
 T = TypeVar("T")
@@ -193,6 +193,8 @@ class Vault:
     def _settle(self) -> None:
         """Move in what has happened, drop what never did, and what is no longer needed. May be cut off anywhere."""
         shutil.rmtree(self.path / ".next", ignore_errors=True)
+        for folder in (self.path, *self.path.glob(".*")):  # Pictures of what is to be forgotten, half written, too.
+            sweep(folder)
         now = self.path / ".now"
         if now.exists():
             self._move_in(now)
