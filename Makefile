@@ -19,7 +19,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE)
 
 # The app's page in a browser, and its HTTP interface fuzzed. With what that needs, `make test` runs them too.
 test-app: app-ready

@@ -1,4 +1,4 @@
-"""Inputs that are grown towards code not reached before: ``python -m trials.fuzz_guided [--seconds N] [--only NAME,...]``.
+"""Inputs grown towards code not reached before: ``python -m trials.fuzz_guided [--seconds N] [--only NAME,...]``.
 
 It takes what is in tests/corpus and puts there what reaches something new or breaks something. It needs atheris, which
 harkback itself does not: pip install atheris
