@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -205,14 +205,19 @@ class Voice:
 
 
 def in_threads(count: int, work: Callable[[], T]) -> list[T]:
-    """The same work in so many threads that take themselves for processes: what each comes to."""
+    """The same work in so many threads that take themselves for processes: what each comes to.
+
+    Raises what ended the first of them: another may only have found that one gone.
+    """
     talk, here = Talk(count), threading.local()
+    ended: list[BaseException] = []
 
     def run(number: int) -> T:
         here.number = number
         try:
             return work()
-        except BaseException:
+        except BaseException as error:
+            ended.append(error)
             talk.all_here.abort()
             raise
 
@@ -220,7 +225,11 @@ def in_threads(count: int, work: Callable[[], T]) -> list[T]:
         patch.setattr(parallel, "processes", lambda: count)
         patch.setattr(parallel, "number", lambda: here.number)
         patch.setattr(parallel, "_met", lambda: (Voice(talk, here.number), None))
-        return [each.result() for each in [pool.submit(run, number) for number in range(count)]]
+        working = [pool.submit(run, number) for number in range(count)]
+        wait(working)
+        if ended:
+            raise ended[0]
+        return [each.result() for each in working]
 
 
 # ---- started by torchrun --------------------------------------------------------------------------------------------

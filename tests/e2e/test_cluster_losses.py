@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,3 +91,35 @@ def test_a_machine_that_is_lost_in_a_bench_changes_nothing(classes: Path, tmp_pa
 def replace_epochs(kind: type[Learner[Any]], epochs: int) -> Any:
     settings = small(kind.Settings())
     return replace(settings, train=replace(settings.train, epochs=epochs))
+
+
+def test_what_is_broken_off_ends_while_its_cluster_is_there() -> None:
+    """What Ray Data would say of an iterator that ends too late, and did in a traceback after Ctrl-C."""
+    program = """
+from time import sleep
+from harkback.cluster import joined
+
+def broken_off():
+    import ray
+
+    def slow(row):
+        sleep(0.2)
+        return row
+
+    rows = iter(ray.data.range(64, override_num_blocks=64).map(slow).iter_rows())
+    next(rows)
+    raise KeyboardInterrupt
+
+try:
+    with joined("ray"):
+        broken_off()
+except KeyboardInterrupt:
+    print("told")
+"""
+    apart = tempfile.mkdtemp(prefix="ray-")  # With a short name, for sockets.
+    env = {**os.environ, "RAY_TMPDIR": apart}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=120)
+    shutil.rmtree(apart)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "told", done.stderr
+    said = done.stdout + done.stderr
+    assert "Dataset" in said and "not initialized" not in said and "Traceback" not in said

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,9 +49,21 @@ def on_ray(address: str) -> Iterator[Machines]:
         _join(address)
     try:
         yield Machines()
+    except BaseException as error:
+        _let_go(error)
+        raise
     finally:
         if ours:
             ray.shutdown()
+
+
+def _let_go(error: BaseException) -> None:
+    """End what the broken-off work holds while Ray can be asked: an iterator that ended later would complain of it."""
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__context__
+    gc.collect()
 
 
 def _join(address: str) -> None:
