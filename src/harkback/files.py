@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, mend_of
 from harkback.state import State
 
 #: This machine, in the names of half-written files: where several write to one folder, two may have equal process ids.
@@ -119,16 +119,4 @@ def _system_error(error: SafetensorError) -> OSError:
 
 
 def explained(error: OSError, path: Path) -> HarkbackError:
-    mends = {
-        errno.ENOSPC: "free some space and start again: what was finished is kept",
-        errno.EFBIG: "allow larger files and start again: what was finished is kept",
-        errno.EDQUOT: "free some space and start again: what was finished is kept",
-        errno.EACCES: "choose another folder or change its permissions",
-        errno.EPERM: "choose another folder or change its permissions",
-        errno.EROFS: "choose a folder that can be written to",
-        errno.ENOENT: "check the path",
-        errno.ENOTDIR: "choose a folder: a file stands in the way",
-        errno.EEXIST: "choose a folder: a file stands in the way",
-        errno.ENAMETOOLONG: "choose a shorter name",
-    }
-    return HarkbackError(error.strerror or str(error), where=path, mend=mends.get(error.errno or 0, "check the disk"))
+    return HarkbackError(error.strerror or str(error), where=path, mend=mend_of(error, "check the disk"))

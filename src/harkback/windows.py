@@ -12,7 +12,7 @@ from harkback._container import AGAIN, BROKEN, reason, survey
 from harkback.encoders import BATCH, Encoder
 from harkback.errors import HarkbackError
 from harkback.features import Features, none_of
-from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
+from harkback.media import Media, MediaError, NothingInside, NotMedia, TooLarge, Truncated, ZeroLength, read
 
 SHORTEST = 0.1  #: seconds; below it there is no sound to speak of
 STRETCH = 300.0  #: seconds of a file without pictures that are decoded at once
@@ -27,6 +27,8 @@ def length_of(path: Path) -> float:
     """
     try:
         _, _, begin, finish = survey(path)
+    except MemoryError:
+        raise TooLarge("does not fit in memory", where=path, mend="take a part of it") from None
     except BROKEN as error:
         raise NotMedia(f"cannot be decoded ({reason(error)})", where=path, mend=AGAIN) from error
     return finish - begin

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clusters import Two, lists, measured, once, store_of
-from fakes import Fake, small, tones
+from fakes import Fake, Lethal, small, tones
 from harkback.cluster import joined
 from harkback.datasets import open_dataset
 from harkback.encoders import Opening
@@ -81,6 +81,20 @@ def test_a_machine_that_is_lost_in_a_bench_changes_nothing(classes: Path, tmp_pa
     assert there.failed == {}
     for one, other in zip(here.runs, there.runs, strict=True):
         assert all(torch.equal(one.scores(t), other.scores(t)) for t in range(2))
+
+
+def test_a_block_that_takes_each_process_down_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that needs more memory than there is: Ray itself would begin it anew for ever."""
+    from harkback.cluster import blocks
+
+    monkeypatch.setattr(blocks, "AGAIN", 1)
+    clips = tones(tmp_path / "clips", 3)
+    with Two() as cluster, joined(cluster.address) as machines:
+        with pytest.raises(HarkbackError, match=r"the cluster failed: .*run the same command again") as caught:
+            extract(clips, Lethal(), tmp_path / "store", on=machines)
+        assert "\n" not in str(caught.value)
+        found = extract(clips, Fake(), tmp_path / "store", on=machines)
+    assert found.skips == () and found.encoded == 3
 
 
 def replace_epochs(kind: type[Learner[Any]], epochs: int) -> Any:

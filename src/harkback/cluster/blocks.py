@@ -31,6 +31,10 @@ from harkback.parts import Parts
 from harkback.places import Place
 from harkback.store import FeatureStore, source_of
 
+#: Times that a block is begun anew whose process, or machine, was lost; Ray itself would go on for ever, also with a
+#: block that takes all memory each time. Then the command ends: what was finished is kept.
+AGAIN = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -66,7 +70,7 @@ def sources(paths: Sequence[Path | Place]) -> Iterator[tuple[Path | Place, Sourc
     if not pieces:
         return
     asked = _items("paths", [(n, [*map(absolute, piece)]) for n, piece in enumerate(pieces)])
-    with closing(_rows(asked.map(_look))) as rows:
+    with closing(_rows(asked.map(_look, max_retries=AGAIN))) as rows:
         for row in rows:
             yield from zip(pieces[row["number"]], row["found"], strict=True)
 
@@ -80,11 +84,18 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Generator[
         mend = "give its name and its model instead"
         raise HarkbackError("an encoder that was opened here cannot be sent", where=encoder.spec.name, mend=mend)
     if opening is not None and wants_gpu(opening):
-        rows = rows.map(_decode, fn_kwargs={"encoder": encoder}, num_cpus=1)
+        rows = rows.map(_decode, fn_kwargs={"encoder": encoder}, num_cpus=1, max_retries=AGAIN)
         pool = ray.data.ActorPoolStrategy(min_size=1)
-        rows = rows.map(_Encoding, fn_constructor_args=(opening, parts), compute=pool, num_gpus=1, num_cpus=0)
+        rows = rows.map(
+            _Encoding,
+            fn_constructor_args=(opening, parts),
+            compute=pool,
+            num_gpus=1,
+            num_cpus=0,
+            max_task_retries=AGAIN,
+        )
     else:
-        rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
+        rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1, max_retries=AGAIN)
     with closing(_rows(rows)) as finished:
         for row in finished:
             if row["failed"]:
