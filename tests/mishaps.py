@@ -104,7 +104,7 @@ def as_nobody() -> None:
 
 
 @contextmanager
-def a_disk(at: Path, size: str = "4m") -> Iterator[Path]:
+def a_disk(at: Path, size: str = "64m") -> Iterator[Path]:
     """A small disk of its own."""
     at.mkdir(exist_ok=True)
     argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(at)]

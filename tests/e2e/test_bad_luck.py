@@ -137,7 +137,7 @@ def test_a_full_disk(command: str, material: Path, straight: Any, tmp_path: Path
     with a_disk(tmp_path / "disk") as disk:
         place, failed = put(material, disk), 0
         old = held(place)
-        for free in (0, 8 << 10, 24 << 10, 64 << 10):
+        for free in (0, 16 << 10, 256 << 10):
             filler = fill(disk, free)
             said = apart(*words(command, place, material))
             filler.unlink()
