@@ -1,4 +1,4 @@
-"""What goes wrong with a machine, for one command: a full disk, one that is read only, too few handles or memory."""
+"""What goes wrong with a machine, for one command: a full disk, one that is read only, too few handles."""
 
 from __future__ import annotations
 
@@ -76,18 +76,9 @@ def few_handles(more: int) -> Callable[[], None]:
 
     def under() -> None:
         highest = max(int(each) for each in os.listdir("/proc/self/fd"))  # noqa: PTH208
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-    return under
-
-
-def little_memory(more: int) -> Callable[[], None]:
-    """So many bytes more than are mapped now."""
-
-    def under() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        while (handle := os.open(os.devnull, os.O_RDONLY)) <= highest:  # Those between would be used first.
+            pass
+        resource.setrlimit(resource.RLIMIT_NOFILE, (handle + 1 + more, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     return under
 

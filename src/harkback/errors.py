@@ -32,8 +32,9 @@ def mend_of(error: OSError, otherwise: str) -> str:
 
 
 def starved(error: BaseException) -> bool:
-    """Whether there was too little memory; PyTorch says so in words alone."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "alloc" in str(error))
+    """Whether there was too little memory; PyTorch, and Python of a thread's stack, say so in words alone."""
+    words = ("alloc", "start new thread")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def one_line(text: object) -> str:

@@ -99,6 +99,11 @@ def read_arrays(path: Path, mend: str = "delete it; what it held is made again")
         raise explained(error, path) from error
     except SafetensorError as error:
         raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
+    except RuntimeError as error:  # PyTorch's, which opens the file once more.
+        found = re.search(r"\((\d+)\)$", str(error).partition("\n")[0])
+        if found is None or int(found[1]) == errno.ENOENT:  # It was moved away meanwhile.
+            raise
+        raise explained(OSError(int(found[1]), os.strerror(int(found[1]))), path) from error
 
 
 def digest(path: Path) -> str:

@@ -97,6 +97,7 @@ def test_what_lies_in_a_clip_stays_held_against_it(tmp_path: Path) -> None:
     assert caught.value.lasting
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_killed_for_want_of_memory_costs_nothing(tmp_path: Path) -> None:
     """Once; the clips that were with it are read by another."""
     straight = taken(tmp_path / "straight")
