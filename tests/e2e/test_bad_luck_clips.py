@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import FileIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -168,14 +169,15 @@ def test_a_clock_that_goes_back_changes_the_order_of_nothing(tmp_path: Path, mon
     assert Model(model).classes == ("high",)
 
 
-def test_a_report_from_another_age_is_listed(tmp_path: Path) -> None:
-    for name, when in (("now", 10**9), ("far", 3 * 10**11)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "report.html").write_text("a report")
-        os.utime(tmp_path / name / "report.html", (when, when))
-    if (tmp_path / "far" / "report.html").stat().st_mtime < 3 * 10**11:
-        pytest.skip("this disk knows no such time")
-    assert [(each.name, each.when == "?") for each in benches(tmp_path)] == [("far", True), ("now", False)]
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no disk here that knows such times")
+def test_a_report_from_another_age_is_listed() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as root:
+        for name, when in (("now", 10**9), ("far", 3 * 10**11)):
+            page = Path(root) / name / "report.html"
+            page.parent.mkdir()
+            page.write_text("a report")
+            os.utime(page, (when, when))
+        assert [(each.name, each.when == "?") for each in benches(Path(root))] == [("far", True), ("now", False)]
 
 
 # ---- what a kill leaves ---------------------------------------------------------------------------------------------
