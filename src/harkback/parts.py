@@ -44,10 +44,13 @@ class Parts:
         """How often this was begun, this time too; what is lost with its process is begun again."""
         if not (self.root / "store.json").exists():  # `write` tells it.
             return 0
-        self.folder.mkdir(exist_ok=True)
-        with (self.folder / f"{name}.begun").open("ab") as file:
-            file.write(b".")
-            return file.tell()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with (self.folder / f"{name}.begun").open("ab") as file:
+                file.write(b".")
+                return file.tell()
+        except OSError:  # `write` tells that too.
+            return 0
 
     def write(self, name: str, features: Features, failures: dict[str, str], passing: dict[str, str]) -> None:
         """On return the part is on the disk. Ids of the features are keys."""

@@ -31,7 +31,7 @@ from harkback.parts import Parts
 from harkback.places import Place
 from harkback.store import FeatureStore, source_of
 
-AGAIN = 8  #: times that a block is begun anew whose process, or machine, was lost; Ray itself would go on for ever
+AGAIN = 3  #: times that a block is begun anew whose process, or machine, was lost; Ray itself would go on for ever
 
 
 @dataclass(frozen=True, slots=True)
