@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -101,9 +102,21 @@ def killed(work: Callable[[], object], after: float) -> bool:
     time.sleep(after)
     os.kill(child, signal.SIGKILL)
     code = waited(child)
+    while _orphans():  # They notice at once; nobody gives the command again sooner.
+        time.sleep(0.005)
     if code not in (0, -signal.SIGKILL):
         raise RuntimeError(f"it failed by itself, with {code}")
     return code != 0
+
+
+def _orphans() -> bool:
+    """Whether processes still work that were begun by one that is gone."""
+    import psutil
+
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if server is None:
+        return False
+    return any(each.status() != psutil.STATUS_ZOMBIE for each in psutil.Process(server).children())
 
 
 def ended(work: Callable[[], object], says: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to; moved to ``path`` at the end of the block, removed if the block fails."""
-    temporary = path.with_name(f".{path.name}.{HERE}-{os.getpid()}.part")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -41,12 +42,20 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _beside(path: Path) -> Path:
+    """Whose it is stands in its name, so that `sweep` can tell when that is dead."""
+    return path.with_name(f".{path.name}.{HERE}-{os.getpid()}.part")
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes of this machine left half written in a folder; of others nobody here can tell."""
     for path in folder.glob(".*.part"):
         machine, _, process = path.suffixes[-2].lstrip(".").partition("-") if len(path.suffixes) > 1 else ("", "", "")
         if machine == HERE and process.isdecimal() and not _alive(int(process)):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
@@ -81,11 +90,17 @@ def write_arrays(path: Path, arrays: State) -> None:
     with whole(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
+        # It begins a file of its own beside the one that it is told: of a killed process nobody would know whose it is.
+        room = _beside(path.with_suffix(".room"))
         try:
-            save_file(arrays, temporary)
-            temporary.chmod(mode)  # It makes files that nobody else may read, whatever the user's umask says.
+            room.mkdir(exist_ok=True)
+            save_file(arrays, room / path.name)
+            (room / path.name).chmod(mode)  # It makes files that nobody else may read, whatever the user's umask says.
+            (room / path.name).replace(temporary)
         except SafetensorError as error:  # It wraps the operating system's errors and loses their number.
             raise explained(_system_error(error), path) from error
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def read_arrays(path: Path, mend: str = "delete it; what it held is made again") -> State:
