@@ -188,8 +188,10 @@ def _end_lessons() -> bool:
     import psutil
 
     server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-    working = [each for each in server.children() if each.status() != psutil.STATUS_ZOMBIE]
-    for each in working:
+    killed = 0
+    for each in server.children():
         with suppress(psutil.NoSuchProcess):
-            each.kill()
-    return bool(working)
+            if each.status() != psutil.STATUS_ZOMBIE:
+                each.kill()
+                killed += 1
+    return killed > 0

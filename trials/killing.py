@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
@@ -116,7 +117,11 @@ def _orphans() -> bool:
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if server is None:
         return False
-    return any(each.status() != psutil.STATUS_ZOMBIE for each in psutil.Process(server).children())
+    for each in psutil.Process(server).children():
+        with suppress(psutil.NoSuchProcess):
+            if each.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def ended(work: Callable[[], object], says: str) -> str:
