@@ -140,7 +140,10 @@ def stop_all() -> None:
 
 def warm() -> None:
     """Load the libraries that such processes start from; else the first of them waits for that."""
-    with Confined(_nothing, limits=Limits()) as running:
+    with (
+        suppress(Broken),
+        Confined(_nothing, limits=Limits()) as running,
+    ):  # It may be stopped with the app that began it.
         list(running)
 
 
