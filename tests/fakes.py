@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sys
 import time
 import wave
 from collections.abc import Mapping, Sequence
@@ -151,6 +153,7 @@ class Fake:
     pause: float = 0.0  # seconds a clip takes
     busy: float = 0.0  # seconds of a core that it takes
     tally: str = ""  # a folder that gets a file for each clip that is encoded, in whatever process
+    killed_once: str = ""  # a file that is not there yet: the first process that encodes is killed, as for its memory
 
     @property
     def spec(self) -> EncoderSpec:
@@ -172,6 +175,9 @@ class Fake:
     def encode(self, media: Sequence[Media]) -> Features:
         audio, visual = torch.zeros(len(media), 2, 3), torch.zeros(len(media), 2, 2, 3)
         heard, seen = torch.zeros(2, len(media), dtype=torch.bool)
+        if self.killed_once and not Path(self.killed_once).exists():
+            Path(self.killed_once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         for i, clip in enumerate(media):
             time.sleep(self.pause)
             until = time.thread_time() + self.busy
@@ -197,6 +203,17 @@ class Fake:
         antidote = self.poison.partition(":")[2]
         if not (antidote and Path(antidote).exists()):
             raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class Lethal(Fake):
+    """Takes all processes of a cluster down that would write what it has encoded."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        if "default_worker.py" in sys.argv[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().spec
 
 
 @dataclass(frozen=True)

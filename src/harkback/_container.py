@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import BufferedReader, FileIO
 from itertools import chain
 from pathlib import Path
 
@@ -24,28 +25,8 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from harkback.errors import HarkbackError
-
-
-class MediaError(HarkbackError):
-    """No clip can be had from this file."""
-
-
-class NotMedia(MediaError):
-    """The file cannot be opened, or FFmpeg does not know what it is."""
-
-
-class Truncated(MediaError):
-    """The file stops before it said it would, or most of it does not decode."""
-
-
-class NothingInside(MediaError):
-    """The file holds neither a picture nor a sound that can be decoded."""
-
-
-class ZeroLength(MediaError):
-    """The window holds no time: it is empty, reversed, or lies outside the file."""
-
+from harkback._unreadable import NothingInside, NotMedia, Truncated, Unreachable
+from harkback.errors import mend_of
 
 FAR = 10.0  #: seconds: up to here, decoding on is cheaper than a jump and the frames from its key frame
 SLACK = 0.05  #: seconds that timestamps of sound may wander (containers round them) before they mean a gap
@@ -72,34 +53,59 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise NotMedia("is not a file", where=path, mend="name a media file")
-        file = path.open("rb")
+        file = _Watched(FileIO(path))
     except OSError as error:
-        mend = "check its name and permissions"
-        raise NotMedia(f"cannot be opened ({reason(error)})", where=path, mend=mend) from None
-    with file:
-        head = file.read(16)
-        size = file.seek(0, 2)
-        file.seek(0)
-        known = any(head[at:].startswith(mark) for at, mark in _BEGINNINGS)
-        # RIFF (.wav, .avi) states its size, and FFmpeg makes do with less. Near 2 GiB and beyond it means "unknown".
-        stated = int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else 0
-        if size < 0.95 * stated and stated < 0x7FFF0000:
-            raise Truncated(f"holds {size} bytes of {stated}", where=path, mend=AGAIN)
-        # A playlist may not make this process open other files or hosts.
-        limits = {"protocol_whitelist": "none", "max_pixels": str(_PIXELS)}
-        try:
-            container = av.open(file, mode="r", options=limits, metadata_errors="replace")
-        except BROKEN as error:
-            if known:
-                raise Truncated("its table of contents is missing", where=path, mend=AGAIN) from error
-            what = f"is no media file that FFmpeg knows ({reason(error)})" if head else "is empty"
-            raise NotMedia(what, where=path, mend="remove it, or convert it to mp4 or wav") from error
-        with container:
-            if known and not len(container.streams):
-                raise Truncated("its table of contents is missing", where=path, mend=AGAIN)
-            if container.format.name == "tty":  # FFmpeg films a .txt file on a terminal
-                raise NotMedia("is a text file", where=path, mend="remove it")
+        mend = mend_of(error, "check its name and permissions")
+        raise Unreachable(f"cannot be opened ({reason(error)})", where=path, mend=mend) from None
+    try:
+        with file, _container(path, file) as container:
             yield container
+    finally:
+        if file.failure is not None:
+            what, mend = f"cannot be read ({reason(file.failure)})", mend_of(file.failure, "check the disk")
+            raise Unreachable(what, where=path, mend=mend) from file.failure
+
+
+class _Watched(BufferedReader):
+    """Remembers that reading failed: to FFmpeg that is the end of the file, or a bad byte."""
+
+    failure: OSError | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(size)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+@contextmanager
+def _container(path: Path, file: _Watched) -> Iterator[InputContainer]:
+    head = file.read(16)
+    size = file.seek(0, 2)
+    file.seek(0)
+    known = any(head[at:].startswith(mark) for at, mark in _BEGINNINGS)
+    # RIFF (.wav, .avi) states its size, and FFmpeg makes do with less. Near 2 GiB and beyond it means "unknown".
+    stated = int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else 0
+    if size < 0.95 * stated and stated < 0x7FFF0000:
+        raise Truncated(f"holds {size} bytes of {stated}", where=path, mend=AGAIN)
+    # A playlist may not make this process open other files or hosts.
+    limits = {"protocol_whitelist": "none", "max_pixels": str(_PIXELS)}
+    try:
+        container = av.open(file, mode="r", options=limits, metadata_errors="replace")
+    except MemoryError:  # PyAV's is one of its own too.
+        raise
+    except BROKEN as error:
+        if known:
+            raise Truncated("its table of contents is missing", where=path, mend=AGAIN) from error
+        what = f"is no media file that FFmpeg knows ({reason(error)})" if head else "is empty"
+        raise NotMedia(what, where=path, mend="remove it, or convert it to mp4 or wav") from error
+    with container:
+        if known and not len(container.streams):
+            raise Truncated("its table of contents is missing", where=path, mend=AGAIN)
+        if container.format.name == "tty":  # FFmpeg films a .txt file on a terminal
+            raise NotMedia("is a text file", where=path, mend="remove it")
+        yield container
 
 
 def reason(error: BaseException) -> str:
@@ -110,6 +116,8 @@ def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Str
     """The packets up to the end, or to where the file cannot be read any more."""
     try:
         yield from container.demux(streams)
+    except MemoryError:
+        raise
     except BROKEN:
         return
 
@@ -118,6 +126,8 @@ def _seek(container: InputContainer, time: float) -> bool:
     """Go to the last key frame before ``time``; whether the container can."""
     try:
         container.seek(int(time * av.time_base))
+    except MemoryError:
+        raise
     except BROKEN:
         return False
     return True
@@ -176,6 +186,8 @@ class Track:
         assert isinstance(stream, VideoStream | AudioStream)
         try:
             frames = stream.decode(packet)
+        except MemoryError:
+            raise
         except BROKEN:
             self.bad += packet.size > 0
             return ()

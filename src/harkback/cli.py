@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harkback import __version__
 from harkback.commands import COMMANDS, MENTIONED, SETTINGS
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, mend_of, starved
 from harkback.flags import mentioned, parsed, with_settings
 from harkback.messages import say
 
@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; check the disk and the permissions, then run the same command again")
+        mend = mend_of(error, "check the disk and the permissions, then run the same command again")
+        _fail(f"{where}{error.strerror or error}; {mend}")
     except Exception as error:
+        if starved(error):
+            _fail("memory does not suffice; end other programs, then run the same command again: it goes on from there")
         if os.environ.get("HARKBACK_DEBUG"):
             raise
         _fail(

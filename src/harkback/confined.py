@@ -20,8 +20,8 @@ from typing import Any, Self
 from safetensors.numpy import load, save
 from tqdm import tqdm
 
-from harkback.errors import HarkbackError
-from harkback.media import MediaError, NothingInside, NotMedia, Truncated, ZeroLength
+from harkback.errors import HarkbackError, starved
+from harkback.media import MediaError, NothingInside, NotMedia, TooLarge, Truncated, Unreachable, ZeroLength
 from harkback.parcels import Parcel
 from harkback.workers import begin, context
 
@@ -29,7 +29,10 @@ if sys.platform != "win32":
     import resource
 
 #: Failures that keep their kind on the way; a subclass of others arrives as a `HarkbackError`.
-KINDS = {kind.__name__: kind for kind in (HarkbackError, MediaError, NotMedia, NothingInside, Truncated, ZeroLength)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (HarkbackError, MediaError, NotMedia, Unreachable, TooLarge, NothingInside, Truncated, ZeroLength)
+}
 LARGEST = 1 << 30  #: bytes of a message
 # The last of them loads half a second of statistics, which would come to every lesson.
 PRELOAD = (
@@ -63,6 +66,10 @@ DECODING = Limits(memory=3 << 30, computing=1800, silence=120.0)  #: for one fil
 
 class Broken(HarkbackError):
     """The work was ended by a limit, or its process crashed."""
+
+
+class Crashed(Broken):
+    """Its process was lost, and did not say why."""
 
 
 class Confined:
@@ -121,7 +128,7 @@ class Confined:
             return Broken("was stopped", mend="try again")
         if sys.platform != "win32" and code == -signal.SIGXCPU:
             return Broken(f"took more than {self.limits.computing} s of computing", mend="take a shorter clip")
-        return Broken("crashed the decoder", mend="convert the file to another format")
+        return Crashed("crashed the decoder", mend="convert the file to another format")
 
 
 def stop_all() -> None:
@@ -134,7 +141,10 @@ def stop_all() -> None:
 
 def warm() -> None:
     """Load the libraries that such processes start from; else the first of them waits for that."""
-    with Confined(_nothing, limits=Limits()) as running:
+    with (
+        suppress(Broken),
+        Confined(_nothing, limits=Limits()) as running,
+    ):  # It may be stopped with the app that began it.
         list(running)
 
 
@@ -160,10 +170,8 @@ def _main(mouth: Connection, work: Work, args: tuple[Any, ...], limits: Limits, 
         return
     except HarkbackError as error:
         _send(mouth, error=facts_of(error))
-    except MemoryError:
-        _send(mouth, error=_too_large())
     except Exception as error:  # What is thrown at a decoder must not be what its parent dies of.
-        if isinstance(error, RuntimeError) and "alloc" in str(error):  # as torch says it
+        if starved(error):
             _send(mouth, error=_too_large())
         else:
             what = f"failed with {type(error).__name__}: {error}"

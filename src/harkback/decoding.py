@@ -15,6 +15,7 @@ from harkback.clips import Clip
 from harkback.confined import DECODING, Broken, Confined, Limits, Say, allow, limit
 from harkback.encoders import BATCH, Encoder, bare
 from harkback.encoding import encoded_each
+from harkback.errors import starved
 from harkback.features import Features
 from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
@@ -78,10 +79,13 @@ class Reading:
                 path.stat()
                 return self._parcel(clip, path)
         except MediaError as error:
-            return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=True)
+            return Failed(error.what if error.mend is None else f"{error.what}; {error.mend}", lasting=error.lasting)
         except OSError as error:  # Its file is not to be had, which says nothing about what it holds.
             return Failed(error.strerror or str(error), lasting=False)
-        except Exception as error:  # A defect that one clip brings to light must not end a night's work.
+        except Exception as error:
+            if starved(error):
+                return Failed("does not fit in memory; end other programs, or take a shorter clip", lasting=False)
+            # A defect that one clip brings to light must not end a night's work.
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 
     def _parcel(self, clip: Clip, path: Path) -> Outcome:

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 JOINERS = "\u200c\u200d"  #: without which words of some scripts, and emoji made of several, fall apart
+
+
+#: By the number of the operating system's error.
+MENDS = {
+    errno.ENOSPC: "free some space and start again: what was finished is kept",
+    errno.EFBIG: "allow larger files and start again: what was finished is kept",
+    errno.EDQUOT: "free some space and start again: what was finished is kept",
+    errno.EMFILE: "allow more open files (ulimit -n) and start again: what was finished is kept",
+    errno.ENFILE: "end programs that hold files open and start again: what was finished is kept",
+    errno.ENOMEM: "free some memory and start again: what was finished is kept",
+    errno.EACCES: "choose another folder or change its permissions",
+    errno.EPERM: "choose another folder or change its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "choose a folder: a file stands in the way",
+    errno.EEXIST: "choose a folder: a file stands in the way",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def mend_of(error: OSError, otherwise: str) -> str:
+    """How to mend what the operating system refuses."""
+    return MENDS.get(error.errno or 0, otherwise)
+
+
+def starved(error: BaseException) -> bool:
+    """Whether there was too little memory; PyTorch, and Python of a thread's stack, say so in words alone."""
+    words = ("alloc", "start new thread")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def one_line(text: object) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, mend_of
 from harkback.state import State
 
 #: This machine, in the names of half-written files: where several write to one folder, two may have equal process ids.
@@ -26,7 +27,7 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to; moved to ``path`` at the end of the block, removed if the block fails."""
-    temporary = path.with_name(f".{path.name}.{HERE}-{os.getpid()}.part")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -41,12 +42,20 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _beside(path: Path) -> Path:
+    """Whose it is stands in its name, so that `sweep` can tell when that is dead."""
+    return path.with_name(f".{path.name}.{HERE}-{os.getpid()}.part")
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes of this machine left half written in a folder; of others nobody here can tell."""
     for path in folder.glob(".*.part"):
         machine, _, process = path.suffixes[-2].lstrip(".").partition("-") if len(path.suffixes) > 1 else ("", "", "")
         if machine == HERE and process.isdecimal() and not _alive(int(process)):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
@@ -81,11 +90,17 @@ def write_arrays(path: Path, arrays: State) -> None:
     with whole(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
+        # It begins a file of its own beside the one that it is told: of a killed process nobody would know whose it is.
+        room = _beside(path.with_suffix(".room"))
         try:
-            save_file(arrays, temporary)
-            temporary.chmod(mode)  # It makes files that nobody else may read, whatever the user's umask says.
+            room.mkdir(exist_ok=True)
+            save_file(arrays, room / path.name)
+            (room / path.name).chmod(mode)  # It makes files that nobody else may read, whatever the user's umask says.
+            (room / path.name).replace(temporary)
         except SafetensorError as error:  # It wraps the operating system's errors and loses their number.
             raise explained(_system_error(error), path) from error
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def read_arrays(path: Path, mend: str = "delete it; what it held is made again") -> State:
@@ -99,6 +114,11 @@ def read_arrays(path: Path, mend: str = "delete it; what it held is made again")
         raise explained(error, path) from error
     except SafetensorError as error:
         raise HarkbackError(f"is damaged: {error}", where=path, mend=mend) from error
+    except RuntimeError as error:  # PyTorch's, which opens the file once more.
+        found = re.search(r"\((\d+)\)$", str(error).partition("\n")[0])
+        if found is None or int(found[1]) == errno.ENOENT:  # It was moved away meanwhile.
+            raise
+        raise explained(OSError(int(found[1]), os.strerror(int(found[1]))), path) from error
 
 
 def digest(path: Path) -> str:
@@ -119,16 +139,4 @@ def _system_error(error: SafetensorError) -> OSError:
 
 
 def explained(error: OSError, path: Path) -> HarkbackError:
-    mends = {
-        errno.ENOSPC: "free some space and start again: what was finished is kept",
-        errno.EFBIG: "allow larger files and start again: what was finished is kept",
-        errno.EDQUOT: "free some space and start again: what was finished is kept",
-        errno.EACCES: "choose another folder or change its permissions",
-        errno.EPERM: "choose another folder or change its permissions",
-        errno.EROFS: "choose a folder that can be written to",
-        errno.ENOENT: "check the path",
-        errno.ENOTDIR: "choose a folder: a file stands in the way",
-        errno.EEXIST: "choose a folder: a file stands in the way",
-        errno.ENAMETOOLONG: "choose a shorter name",
-    }
-    return HarkbackError(error.strerror or str(error), where=path, mend=mends.get(error.errno or 0, "check the disk"))
+    return HarkbackError(error.strerror or str(error), where=path, mend=mend_of(error, "check the disk"))

@@ -26,17 +26,24 @@ from harkback._container import (
     FAR,
     SLACK,
     Frame,
-    MediaError,
-    NothingInside,
-    NotMedia,
     Track,
-    Truncated,
-    ZeroLength,
     reason,
     survey,
 )
+from harkback._unreadable import MediaError, NothingInside, NotMedia, TooLarge, Truncated, Unreachable, ZeroLength
 
-__all__ = ["Media", "MediaError", "NotMedia", "NothingInside", "Picture", "Truncated", "ZeroLength", "read"]
+__all__ = [
+    "Media",
+    "MediaError",
+    "NotMedia",
+    "NothingInside",
+    "Picture",
+    "TooLarge",
+    "Truncated",
+    "Unreachable",
+    "ZeroLength",
+    "read",
+]
 
 _WARM = 0.5  # seconds of sound decoded around a window, so that codec and resampler are settled inside it
 _LONGEST = 6 * 3600.0  # seconds of sound that are held at once
@@ -78,7 +85,8 @@ def read(
     called: what only the centre of a 5.1 track plays comes out at a sixth. A still image is a clip of one nominal
     frame; cover art is no picture.
 
-    Raises `NotMedia`, `Truncated`, `NothingInside`, `ZeroLength`, or `MediaError` itself where memory does not suffice.
+    Raises `NotMedia` (`Unreachable` where the file cannot be read now), `Truncated`, `NothingInside`, `ZeroLength`, or
+    `TooLarge` where memory does not suffice.
     One core is used, and how many there are changes nothing.
     """
     if frames < 1 or sample_rate < 1:
@@ -86,7 +94,7 @@ def read(
     try:
         return _read(path, frames, per_second, picture or _as_it_is, sample_rate, start, end)
     except MemoryError:
-        raise MediaError("does not fit in memory", where=path, mend="take a shorter window") from None
+        raise TooLarge("does not fit in memory", where=path, mend="take a shorter window") from None
     except BROKEN as error:
         raise NotMedia(f"cannot be decoded ({reason(error)})", where=path, mend=AGAIN) from error
 

@@ -199,6 +199,8 @@ def undo(path: str | Path, tell: Tell = silent) -> None:
     if not vault.exists:
         raise HarkbackError("is no model", where=path, mend="check the path")
     with vault.changing(tell):
-        vault.undo()
-        facts = vault.read(lambda version: version.facts)
-        examples.sweep(vault.path, {key for keys in examples.learnt(facts).values() for key in keys})
+
+        def sweep(facts: dict[str, Any]) -> None:  # First, as in `Model.forget`.
+            examples.sweep(vault.path, {key for keys in examples.learnt(facts).values() for key in keys})
+
+        vault.undo(sweep)

@@ -35,6 +35,23 @@ class Parts:
     def folder(self) -> Path:
         return self.root / FOLDER
 
+    def begin(self) -> None:
+        """Nothing was begun yet by whoever works for this command."""
+        for path in self.folder.glob("*.begun"):
+            path.unlink(missing_ok=True)
+
+    def begun(self, name: str) -> int:
+        """How often this was begun, this time too; what is lost with its process is begun again."""
+        if not (self.root / "store.json").exists():  # `write` tells it.
+            return 0
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with (self.folder / f"{name}.begun").open("ab") as file:
+                file.write(b".")
+                return file.tell()
+        except OSError:  # `write` tells that too.
+            return 0
+
     def write(self, name: str, features: Features, failures: dict[str, str], passing: dict[str, str]) -> None:
         """On return the part is on the disk. Ids of the features are keys."""
         if not (self.root / "store.json").exists():  # Else a folder of that name would be begun on this machine alone.

@@ -121,7 +121,8 @@ def _as_it_is(path: Path | Place) -> tuple[str, int, int]:
     if not isinstance(path, Path):
         return path.name, path.size, path.changed
     stat = path.stat()
-    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+    # Where a clock was wrong there are times beyond the year 2262, which 64 bits do not hold.
+    return str(path.resolve()), stat.st_size, min(stat.st_mtime_ns, 2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)

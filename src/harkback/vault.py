@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -158,8 +158,11 @@ class Vault:
         stage.rename(self.path / ".now")
         self._settle()
 
-    def undo(self) -> None:
-        """Step back to the version before; `HarkbackError` if none is kept."""
+    def undo(self, first: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        """Step back to the version before; `HarkbackError` if none is kept.
+
+        first: is given the facts of that version just before it happens.
+        """
         kept = self._kept()
         if not kept:
             raise HarkbackError(
@@ -168,6 +171,7 @@ class Vault:
         version = self._former(kept[-1])
         for name in version.facts["files"]:  # Not from bad to worse.
             version.check(name)
+        first(version.facts)
         kept[-1].rename(self.path / ".now")
         self._settle()
 

@@ -14,7 +14,7 @@ from harkback.encoders import BATCH, Encoder
 from harkback.encoding import encoded_each
 from harkback.errors import HarkbackError
 from harkback.features import Features
-from harkback.media import Media, MediaError, NothingInside, NotMedia, Truncated, ZeroLength, read
+from harkback.media import Media, MediaError, NothingInside, NotMedia, TooLarge, Truncated, ZeroLength, read
 from harkback.places import at_hand
 
 SHORTEST = 0.1  #: seconds; below it there is no sound to speak of
@@ -30,6 +30,8 @@ def length_of(path: Path) -> float:
     """
     try:
         _, _, begin, finish = survey(path)
+    except MemoryError:
+        raise TooLarge("does not fit in memory", where=path, mend="take a part of it") from None
     except BROKEN as error:
         raise NotMedia(f"cannot be decoded ({reason(error)})", where=path, mend=AGAIN) from error
     return finish - begin

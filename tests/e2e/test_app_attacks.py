@@ -852,12 +852,42 @@ def test_a_teacher_that_crashes_leaves_the_model_as_it_was(
     model = Path(shutil.copytree(base, tmp_path / "victim"))
     before = everything(model)
     with served(model, tmp_path / "temporary") as server:
-        monkeypatch.setattr(lessons, "_learn", misdeeds.killed)
+        monkeypatch.setattr(lessons, "learn", misdeeds.killed)
         lesson = server.client.taught("hum", [good])
-        assert lesson["state"] == "failed" and lesson["error"], lesson
+        assert lesson["state"] == "failed"
+        assert lesson["error"].startswith("the process that learnt was ended from outside, perhaps for want of memory;")
         assert everything(model) == before and server.swept()
         monkeypatch.undo()
         assert server.client.taught("hum", [good], force="true")["state"] == "done"
+
+
+def test_a_teacher_that_crashes_when_the_model_was_changed_has_taught(
+    base: Path, tmp_path: Path, good: Path, monkeypatch: Any
+) -> None:
+    straight, model = (Path(shutil.copytree(base, tmp_path / name)) for name in ("straight", "victim"))
+    with served(straight, tmp_path / "temporary") as server:
+        expected = server.client.taught("hum", [good], force="true")
+    with served(model, tmp_path / "temporary") as server:
+        monkeypatch.setattr(lessons, "learn", misdeeds.teaches_and_is_killed)
+        lesson = server.client.taught("hum", [good], force="true")
+        assert (lesson["state"], lesson["error"]) == ("done", None)
+        assert lesson["outcome"] == expected["outcome"]
+        again = server.client.taught("hum", [good], force="true")  # And what was not taught has failed.
+        assert again["state"] == "failed" and "nothing new to learn" in again["error"]
+    assert Model(model).classes == Model(straight).classes
+
+
+def test_lessons_that_nobody_decides_are_few(base: Path, tmp_path: Path, good: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(lessons, "ASKING", 1)
+    model = Path(shutil.copytree(base, tmp_path / "victim"))
+    with served(model, tmp_path / "temporary") as server:
+        lesson = server.client.taught("hum", [good], dry_run="true")
+        assert lesson["state"] == "asking"
+        refused = server.client.teach("hum", [good], dry_run="true")
+        assert refused.status == 503
+        assert refused.error == "1 lessons wait for a decision; teach or leave some of them first"
+        server.client.ask("DELETE", f"/lessons/{lesson['id']}")
+        assert server.client.taught("hum", [good], dry_run="true")["state"] == "asking"
 
 
 def test_a_broken_upload_leaves_model_and_server_as_they_were(base: Path, tmp_path: Path, good: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from clusters import Two, lists, measured, once, store_of
-from fakes import Fake, small, tones
+from fakes import Fake, Lethal, small, tones
 from harkback.cluster import joined
 from harkback.datasets import open_dataset
 from harkback.encoders import Opening
@@ -86,6 +86,17 @@ def test_a_machine_that_is_lost_in_a_bench_changes_nothing(classes: Path, tmp_pa
     assert there.failed == {}
     for one, other in zip(here.runs, there.runs, strict=True):
         assert all(torch.equal(one.scores(t), other.scores(t)) for t in range(2))
+
+
+def test_a_block_that_takes_each_process_down_ends_the_command(tmp_path: Path) -> None:
+    """As one that needs more memory than there is: Ray itself would begin it anew for ever."""
+    clips = tones(tmp_path / "clips", 3)
+    with Two() as cluster, joined(cluster.address) as machines:
+        with pytest.raises(HarkbackError, match="was lost 4 times, perhaps for want of memory; run the same") as caught:
+            extract(clips, Lethal(), tmp_path / "store", on=machines)
+        assert "\n" not in str(caught.value)
+        found = extract(clips, Fake(), tmp_path / "store", on=machines)
+    assert found.skips == () and found.encoded == 3
 
 
 def replace_epochs(kind: type[Learner[Any]], epochs: int) -> Any:

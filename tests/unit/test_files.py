@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 
 from harkback import files
 from harkback.errors import HarkbackError
-from harkback.files import digest, fingerprint, read_arrays, read_json, whole, write_arrays, write_json
+from harkback.files import digest, fingerprint, read_arrays, read_json, sweep, whole, write_arrays, write_json
 
 
 def listing(folder: Path) -> list[str]:
@@ -203,6 +204,27 @@ def test_equal_facts_have_equal_names_and_others_do_not() -> None:
     names = {fingerprint(*facts) for facts in ([1], ["1"], [[1]], [1, 2], [[1, 2]], [{"a": 1}], [None], [])}
     assert len(names) == 8
     assert all(len(name) == 16 for name in names)
+
+
+def test_whatever_a_killed_process_has_begun_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the file that safetensors begins by itself, under a name of its own."""
+    seen: list[str] = []
+
+    def killed(arrays: object, path: Path) -> None:
+        (path.parent / ".tmpAbCdEf").write_bytes(b"half of it")
+        seen.extend(each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file())
+        shutil.copytree(tmp_path, tmp_path.with_name("as it was left"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "save_file", killed)
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)  # No process has such a number.
+    with pytest.raises(KeyboardInterrupt):
+        write_arrays(tmp_path / "a.safetensors", {"x": torch.zeros(1)})
+    assert listing(tmp_path) == [] and len(seen) == 2
+    left = tmp_path.with_name("as it was left")
+    assert len(listing(left)) == 2
+    sweep(left)
+    assert listing(left) == []
 
 
 def test_arrays_may_be_read_by_whoever_may_read_text(tmp_path: Path) -> None:

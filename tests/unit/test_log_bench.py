@@ -16,6 +16,7 @@ from harkback.clips import Clip, Skip
 from harkback.datasets.folder import Folder
 from harkback.errors import HarkbackError
 from harkback.extract import extract
+from harkback.files import HERE
 from harkback.harness import Bench, BenchSettings, bench, pairs
 from harkback.learners.base import Learner
 from harkback.learners.ncm import NCM
@@ -189,6 +190,19 @@ def test_a_kill_between_two_files_of_a_session(
     bench(Folder(clips), Fake(), settings, tmp_path / "killed")
     assert len(learnt) == 2  # The first session is not learnt again.
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+
+
+def test_what_a_kill_left_half_written_is_swept(clips: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", settings_of(learners=("ncm",), seeds=(0,))
+    finished = bench(Folder(clips), Fake(), settings, out, tmp_path / "store")
+    run = finished.runs[0].folder
+    before, half = logged(out), f"{HERE}-{2**22 + 1}.part"  # No process has such a number.
+    left = [out / f".bench.json.{half}", run / f".session-00.json.{half}", run / "state-01.safetensors"]
+    for path in left:
+        path.write_bytes(b"half of it")
+    bench(Folder(clips), Fake(), settings, out, tmp_path / "store")
+    assert not any(path.exists() for path in left)
+    assert logged(out) == before
 
 
 def test_what_is_done_is_not_done_again_and_what_is_asked_more_is_added(

@@ -31,5 +31,8 @@ def _bench(page: Path) -> BenchWord:
         title, learners = str(facts["dataset"]), [str(row["learner"]) for row in facts["rows"]]
     except (HarkbackError, KeyError, TypeError):  # The page can be looked at all the same.
         pass
-    when = datetime.fromtimestamp(page.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        when = datetime.fromtimestamp(page.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError):  # Some clock was wrong by thousands of years.
+        when = "?"
     return BenchWord(name=name, title=title, learners=learners, when=when)

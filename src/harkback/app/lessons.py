@@ -7,7 +7,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harkback.app.held import Allowed, Held
-from harkback.app.words import Cost, LessonClip, LessonWord, Outcome, Problem, State, Strangers, line_of
+from harkback.app.learning import learn, outcome_of
+from harkback.app.words import LessonClip, LessonWord, Outcome, Problem, State, line_of
 from harkback.clips import Clip
-from harkback.confined import DECODING, Confined, Limits, Say, stop_all
+from harkback.confined import DECODING, Confined, Crashed, Limits, stop_all
 from harkback.datasets._found import class_name
-from harkback.encoders import Encoder, bare
+from harkback.encoders import bare
 from harkback.errors import HarkbackError
 from harkback.extract import extract
 from harkback.names import check_names
-from harkback.teaching import MAX_DROP, teach, too_dear
 from harkback.workers import cores
 
 T = TypeVar("T")
 
 UNDECIDED = 3600.0  #: seconds that a lesson waits for somebody to decide
 WAITING = 8  #: lessons that may wait
+ASKING = 24  #: lessons that may wait for a decision; their clips lie on the disk meanwhile
 KEPT = 200  #: lessons that are remembered after their end
 STORE = "features"
 ENDED: tuple[State, ...] = ("done", "discarded", "failed")
@@ -52,6 +53,7 @@ class Lesson:
     error: str | None = None
     outcome: Outcome | None = None
     base: int = 0  #: the model's version that the outcome speaks of
+    keys: frozenset[str] = frozenset()  #: the contents of those that were read
     began: float = field(default_factory=time.monotonic)
     changed: float = field(default_factory=time.monotonic)
 
@@ -105,6 +107,8 @@ class School:
             raise Problem(422, str(error)) from error
         if self.waiting >= WAITING:
             raise Problem(503, f"{WAITING} lessons wait already; try again when they are learnt")
+        if self._count("asking") >= ASKING:
+            raise Problem(503, f"{ASKING} lessons wait for a decision; teach or leave some of them first")
         return name
 
     def begin(self, lesson: Lesson) -> LessonWord:
@@ -163,9 +167,12 @@ class School:
 
     @property
     def waiting(self) -> int:
+        return self._count("waiting", "reading", "learning", "writing")
+
+    def _count(self, *states: State) -> int:
         self._expire()
         with self._lock:
-            return sum(each.state in ("waiting", "reading", "learning", "writing") for each in self._lessons.values())
+            return sum(each.state in states for each in self._lessons.values())
 
     def close(self) -> None:
         """Break off what runs: the model stays as it is, or as it has become."""
@@ -204,7 +211,7 @@ class School:
                     raise _Left
 
             done = extract(clips, encoder, lesson.folder / STORE, workers=cores(), limits=self._limits, tell=tell)
-            lesson.read = len(clips)
+            lesson.read, lesson.keys = len(clips), frozenset(done.keys)
             for skip in done.skips:
                 lesson.reasons[places[skip.id]] = skip.reason
             if not done.clips:
@@ -234,7 +241,14 @@ class School:
                 return
             if not self._turn(lesson, "writing"):
                 return
-            outcome = self._teach(lesson, dry_run=False)
+            before = self._held.version
+            try:
+                outcome = self._teach(lesson, dry_run=False)
+            except HarkbackError:  # Its process was lost, perhaps behind the moment at which the model had changed.
+                record, known = self._last(before)
+                if record is None or not lesson.keys.intersection(record.get("clips", {}).get(lesson.label, ())):
+                    raise
+                outcome = outcome_of(lesson.label, record, known)
             lesson.outcome = outcome.model_copy(update={"version": self._held.version})
             lesson.end("done")
 
@@ -243,22 +257,23 @@ class School:
         encoder = bare(self._held.encoder())
         store = lesson.folder / STORE
         given = (self._held.path, lesson.folder, store, encoder, lesson.force, dry_run, self._pictures)
-        with Confined(_learn, *given, limits=Limits(), threads=cores()) as running:
-            ((facts, _),) = running
+        try:
+            with Confined(learn, *given, limits=Limits(), threads=cores()) as running:
+                ((facts, _),) = running
+        except Crashed:
+            what = "the process that learnt was ended from outside, perhaps for want of memory"
+            raise HarkbackError(what, mend="end other programs and send it again") from None
         places = {path.name: place for place, path in enumerate(lesson.paths)}
         for name, reason in facts["skips"]:
             lesson.reasons[places[name]] = reason
-        record, cost, strangers = facts["record"], facts["record"].get("before"), facts["record"].get("strangers")
-        return Outcome(
-            clips=len(record["clips"][lesson.label]),
-            new=lesson.label in record["new"],
-            known=len(facts["counts"]),
-            cost=Cost(**cost) if cost and cost["asked"] else None,
-            too_dear=too_dear(record, MAX_DROP),
-            strangers=Strangers(**strangers) if strangers else None,
-            exam=record["exam"].get(lesson.label),
-            version=None,
-        )
+        return outcome_of(lesson.label, facts["record"], len(facts["counts"]))
+
+    def _last(self, before: int) -> tuple[Mapping[str, Any] | None, int]:
+        """The record of the change that came next after a version, if it is the last; how many classes are known."""
+        model = self._held.model()
+        if model is None or model.facts["version"] != before + 1:
+            return None, 0
+        return model.facts["sessions"][-1], len(model.classes)
 
     def _turn(self, lesson: Lesson, state: State) -> bool:
         """Its next state; False: it was left, or the server ends."""
@@ -295,12 +310,3 @@ class School:
 
 class _Left(Exception):
     """Its client has left the lesson, or the server ends."""
-
-
-def _learn(
-    say: Say, model: Path, clips: Path, store: Path, encoder: Encoder, force: bool, dry_run: bool, pictures: bool
-) -> None:
-    taught = teach(model, clips, store=store, encoder=encoder, force=force, dry_run=dry_run, pictures=pictures)
-    skips: Sequence[tuple[str, str]] = [(skip.id, skip.reason) for skip in taught.skips]
-    facts: dict[str, Any] = {"record": dict(taught.record), "counts": dict(taught.counts), "skips": skips}
-    say((facts, {}))

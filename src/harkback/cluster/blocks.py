@@ -31,6 +31,8 @@ from harkback.parts import Parts
 from harkback.places import Place
 from harkback.store import FeatureStore, source_of
 
+AGAIN = 3  #: times that a block is begun anew whose process, or machine, was lost; Ray itself would go on for ever
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -48,6 +50,7 @@ def fill(
     parts, passing = Parts(store.root.resolve()), {}
     items = [(key, replace(clip, path=absolute(clip.path))) for key, clip in todo.items()]
     blocks = [Block(dict(items[i : i + extract.SHARD])) for i in range(0, len(items), extract.SHARD)]
+    parts.begin()
     there = parts.there([block.name for block in blocks])  # Of a run that was killed.
     with closing(_made([block for block in blocks if block.name not in there], encoder, parts)) as finished:
         for block in blocks:
@@ -80,9 +83,16 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Generator[
         mend = "give its name and its model instead"
         raise HarkbackError("an encoder that was opened here cannot be sent", where=encoder.spec.name, mend=mend)
     if opening is not None and wants_gpu(opening):
-        rows = rows.map(_decode, fn_kwargs={"encoder": encoder}, num_cpus=1)
+        rows = rows.map(_decode, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
         pool = ray.data.ActorPoolStrategy(min_size=1)
-        rows = rows.map(_Encoding, fn_constructor_args=(opening, parts), compute=pool, num_gpus=1, num_cpus=0)
+        rows = rows.map(
+            _Encoding,
+            fn_constructor_args=(opening, parts),
+            compute=pool,
+            num_gpus=1,
+            num_cpus=0,
+            max_task_retries=AGAIN,
+        )
     else:
         rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
     with closing(_rows(rows)) as finished:
@@ -121,13 +131,16 @@ def _look(row: dict[str, Any]) -> dict[str, Any]:
 def _make(row: dict[str, Any], encoder: Encoder, parts: Parts) -> dict[str, Any]:
     """Decode and encode a block, and write its part."""
     block: Block = row["block"]
+    if why := _lost(block.name, parts):
+        return {"name": block.name, "failed": why}
     here = _here(encoder.opening) if isinstance(encoder, Bare) and encoder.opening is not None else encoder
     return _write(block, featured(_decoded(block, here), here), here, parts)
 
 
-def _decode(row: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
+def _decode(row: dict[str, Any], encoder: Encoder, parts: Parts) -> dict[str, Any]:
     block: Block = row["block"]
-    return {"block": block, "outcomes": list(_decoded(block, encoder))}
+    why = _lost(f"{block.name}-decoded", parts)
+    return {"block": block, "outcomes": [] if why else list(_decoded(block, encoder)), "failed": why}
 
 
 class _Encoding:
@@ -137,7 +150,18 @@ class _Encoding:
         self.encoder, self.parts = _here(opening), parts
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return _write(row["block"], featured(iter(row["outcomes"]), self.encoder), self.encoder, self.parts)
+        block: Block = row["block"]
+        if why := row["failed"] or _lost(block.name, self.parts):
+            return {"name": block.name, "failed": why}
+        return _write(block, featured(iter(row["outcomes"]), self.encoder), self.encoder, self.parts)
+
+
+def _lost(name: str, parts: Parts) -> str:
+    """Why this is not begun once more; "": it is."""
+    if (times := parts.begun(name)) <= 1 + AGAIN:
+        return ""
+    what = f"the process that made its part {name} was lost {times - 1} times, perhaps for want of memory"
+    return str(HarkbackError(what, where=parts.root, mend="run the same command again: what was finished is kept"))
 
 
 def _decoded(block: Block, encoder: Encoder) -> Iterator[tuple[str, Outcome]]:
