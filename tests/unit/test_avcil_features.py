@@ -436,7 +436,7 @@ def test_an_hdf5_file_leads_to_no_other(tmp_path: Path) -> None:
         file["text"] = "some text"
         file["refs"] = np.array([file.ref], dtype=h5py.ref_dtype)
         file.create_dataset("huge", (2**20, 2**20), "f4", chunks=(1024, 1024))
-        file.create_dataset("endless", (2**33, 2**33), "f4", chunks=(1, 1))  # HDF5's own count runs over, to 0.
+        file.create_dataset("endless", (2**33, 2**33), "f4", chunks=(1, 1))
         file.create_dataset("chunky", (4,), "f4", chunks=(2**27,), maxshape=(None,))
         file.create_dataset("unwritten", (3, 4), "f4")
         file["good"] = np.arange(3, dtype="f4")

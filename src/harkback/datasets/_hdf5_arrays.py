@@ -71,7 +71,7 @@ class Hdf5Arrays:
                 raise HarkbackError("is no array of numbers", where=where, mend=mend)
             if data.is_virtual or data.external:
                 raise HarkbackError("keeps its numbers in another file", where=where, mend=mend)
-            # Not data.nbytes, which runs over where a damaged shape is large enough. A chunk is read whole.
+            # A chunk is read whole, however little of it belongs to the array.
             size = max(math.prod(shape) for shape in (data.shape, data.chunks or ())) * data.dtype.itemsize
             if size > MOST:
                 raise HarkbackError(f"holds {size} bytes, which no clip has", where=where, mend=mend)
