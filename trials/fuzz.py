@@ -54,9 +54,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=5000, help="of videos and sound")
     parser.add_argument("--records", type=int, default=1000, help="of each other kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--only", default="", help="media, records, or names of records: csv, tar, shards, pickle, hdf5, store, ..."
-    )
+    parser.add_argument("--only", default="", help="media, records, or names of such: csv, tar, pickle, ...")
     asked = parser.parse_args()
     only = {name for name in asked.only.split(",") if name}
     folder, broke = Path(tempfile.mkdtemp(prefix="harkback-fuzz-")), []

@@ -13,11 +13,13 @@ import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
 #: What is read by Python alone, so that its coverage tells something.
 NAMES = ("csv", "tar", "shards", "pickle", "store", "store-list", "bench.json", "session.json", "model.json, signed")
-LARGEST = 2048  #: bytes of an input
+LARGEST = 6144  #: bytes of an input
 
 
 def grow(name: str, folder: Path, words: list[str]) -> None:
@@ -30,6 +32,7 @@ def grow(name: str, folder: Path, words: list[str]) -> None:
         root = folder / "records"
         found = targets(root, {name})[name]
     files, seen = everything(root), set[str]()
+    (Path(words[-2]) / "seed").write_bytes(found.seed)
 
     def one(data: bytes) -> None:
         wrong = tried(found, data)
@@ -50,16 +53,55 @@ def keep(name: str, data: bytes, start: str = "") -> None:
     (place / f"{start}{sha256(data).hexdigest()[:12]}").write_bytes(data)
 
 
+def choose(name: str, folder: Path, grown: Path) -> None:
+    """Keep of what was grown the smallest that reach lines which nothing in the corpus reaches."""
+    from trials.fuzz_records import everything, restore, targets, tried
+
+    found, files = targets(folder / "records", {name})[name], everything(folder / "records")
+    known: set[tuple[str, int]] = set()
+
+    def reached(data: bytes) -> set[tuple[str, int]]:
+        lines: set[tuple[str, int]] = set()
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            if "harkback" not in frame.f_code.co_filename and "tarfile" not in frame.f_code.co_filename:
+                return None
+            if event == "line":
+                lines.add((frame.f_code.co_filename, frame.f_lineno))
+            return trace
+
+        sys.settrace(trace)
+        try:
+            tried(found, data)
+        finally:
+            sys.settrace(None)
+            restore(folder / "records", files)
+        return lines
+
+    reached(found.seed)  # What is only done once.
+    for path in (CORPUS / name.replace(", ", "-")).iterdir():
+        known |= reached(path.read_bytes())
+    for path in sorted(grown.iterdir(), key=lambda path: path.stat().st_size):
+        new = reached(path.read_bytes()) - known
+        if new:
+            known |= new
+            keep(name, path.read_bytes())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each name")
     parser.add_argument("--only", default=",".join(each.partition(",")[0] for each in NAMES))
     parser.add_argument("--grow", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("--choose", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
         raise SystemExit("fuzz_guided: atheris is not installed; pip install atheris")
     if asked.grow:
         grow(asked.grow[0], Path(asked.grow[1]), asked.grow[2:])
+        return
+    if asked.choose:
+        choose(asked.choose[0], Path(asked.choose[1]), Path(asked.choose[2]))
         return
     for name in (each for each in NAMES if each.partition(",")[0] in asked.only.split(",")):
         with tempfile.TemporaryDirectory() as scratch:
@@ -72,9 +114,7 @@ def main() -> None:
             said = subprocess.run(first, capture_output=True, text=True)
             print(*(line for line in said.stdout.splitlines() if line.startswith("BROKE")), sep="\n", end="")
             last = [line for line in said.stderr.splitlines() if line.startswith(("Done", "#", "SUMMARY"))][-1:]
-            # Of all, the fewest that reach everything.
-            merged = [*run, f"{scratch}/b", "-merge=1", *limits, str(seeds), str(grown)]
-            subprocess.run(merged, capture_output=True, text=True)
+            subprocess.run([*run[:-2], "--choose", name, f"{scratch}/b", str(grown)], check=True)
             print(f"{name}: {' '.join(last)}; {len(list(seeds.iterdir()))} in the corpus", flush=True)
 
 

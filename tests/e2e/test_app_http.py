@@ -35,7 +35,7 @@ from app_client import SOON, Client, Server, again, everything, form, parts, ser
 from fakes import tone
 from films import film, gray
 from harkback import decoding, stills
-from harkback.app import asking, lessons
+from harkback.app import asking, lessons, programs
 from harkback.app.people import REPORT_POLICY
 from harkback.app.programs import LINES
 from harkback.app.uploads import LOCK, PREFIX, Scratch
@@ -221,6 +221,21 @@ def test_frames_are_those_of_the_windows(asked: Server, taught_of: Path) -> None
             assert picture.shape == frame.shape and max(picture.shape) == stills.SIDE
             assert np.abs(picture.astype(int) - frame.astype(int)).mean() < 6  # JPEG
     assert asked.client.predict(file).json["answers"][0]["pictures"] is None
+
+
+def test_pictures_that_would_fill_the_memory_come_as_lines_alone(
+    asked: Server, taught_of: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = films_of(taught_of, "test", "siren")[0]
+    (one,) = asked.client.predict(file, window=0, frames="true").json["answers"]
+    size = sum(map(len, one["pictures"]))
+    monkeypatch.setattr(programs, "PICTURES", size)
+    assert asked.client.predict(file, window=0, frames="true").status == 200
+    monkeypatch.setattr(programs, "PICTURES", size - 1)
+    said = asked.client.predict(file, window=0, frames="true")
+    assert said.status == 413 and "application/x-ndjson" in said.error
+    assert asked.client.predict(file, window=0).status == 200
+    assert asked.swept(), asked.left()
 
 
 def test_sound_alone(asked: Server, looking: Path, tmp_path: Path) -> None:

@@ -437,6 +437,8 @@ def test_an_hdf5_file_leads_to_no_other(tmp_path: Path) -> None:
         file["text"] = "some text"
         file["refs"] = np.array([file.ref], dtype=h5py.ref_dtype)
         file.create_dataset("huge", (2**20, 2**20), "f4", chunks=(1024, 1024))
+        file.create_dataset("endless", (2**33, 2**33), "f4", chunks=(1, 1))
+        file.create_dataset("chunky", (4,), "f4", chunks=(2**27,), maxshape=(None,))
         file.create_dataset("unwritten", (3, 4), "f4")
         file["good"] = np.arange(3, dtype="f4")
         file["same"] = file["good"]  # A second name in the same file is as good as the first.
@@ -453,6 +455,8 @@ def test_an_hdf5_file_leads_to_no_other(tmp_path: Path) -> None:
             "text": "is no array of numbers",
             "refs": "is no array of numbers",
             "huge": f"holds {2**42} bytes, which no clip has",
+            "endless": f"holds {2**68} bytes, which no clip has",
+            "chunky": f"holds {2**29} bytes, which no clip has",
         }.items():
             assert refusal(lambda name=name: read(name)).startswith(f"{tmp_path / 'visual.h5'}, {name}: {says}")
         with pytest.raises(OSError, match="was never written"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from harkback.app.words import (
 )
 from harkback.model import undo
 
+PICTURES = 64 << 20  #: bytes of pictures in an answer that is held until it is whole
 LINES = "application/x-ndjson"
 CROWD = 200  #: predictions that may wait
 
@@ -80,11 +82,7 @@ def for_programs(app: FastAPI, room: Room) -> None:
             raise
         found = room.answers(path, name, Question(window, false_alarm, frames))
         if LINES not in request.headers.get("accept", ""):
-            head, *answers = [part async for part in found]
-            assert isinstance(head, Head)
-            return Prediction(
-                file=name, seconds=head.seconds, answers=[a for a in answers if isinstance(a, AnswerWord)]
-            )
+            return await _whole(name, found)
         head = await anext(found)  # What cannot be read at all is told by the status.
         assert isinstance(head, Head)
         return Lines(name, head, found)
@@ -131,6 +129,22 @@ def for_programs(app: FastAPI, room: Room) -> None:
     async def forget(what: Forgetting) -> ModelFacts:
         """Take a class out of the model and of every version it keeps."""
         return await room.change(partial(held.forget, what.name), what.version)
+
+
+async def _whole(name: str, parts: AsyncGenerator[Head | AnswerWord, None]) -> Prediction:
+    """All answers at once, which must fit in memory beside those of others."""
+    answers: list[AnswerWord] = []
+    pictures = 0
+    async with aclosing(parts):
+        head = await anext(parts)
+        assert isinstance(head, Head)
+        async for part in parts:
+            assert isinstance(part, AnswerWord)
+            pictures += sum(map(len, part.pictures or ()))
+            if pictures > PICTURES:
+                raise Problem(413, f"its pictures are too many for one answer; ask for {LINES}, or for no frames")
+            answers.append(part)
+    return Prediction(file=name, seconds=head.seconds, answers=answers)
 
 
 class Lines(StreamingResponse):

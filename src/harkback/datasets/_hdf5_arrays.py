@@ -6,6 +6,7 @@ file has no business with the files of the one who reads it, so all three are er
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +20,15 @@ from numpy.typing import NDArray
 from harkback.datasets._pickled_arrays import MOST, Read
 from harkback.errors import HarkbackError
 
-DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, AttributeError)  #: how h5py says that a file makes no sense
+DAMAGE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)  #: how h5py says that a file makes no sense
 
 
 class Hdf5Arrays:
@@ -62,8 +71,10 @@ class Hdf5Arrays:
                 raise HarkbackError("is no array of numbers", where=where, mend=mend)
             if data.is_virtual or data.external:
                 raise HarkbackError("keeps its numbers in another file", where=where, mend=mend)
-            if data.nbytes > MOST:
-                raise HarkbackError(f"holds {data.nbytes} bytes, which no clip has", where=where, mend=mend)
+            # A chunk is read whole, however little of it belongs to the array.
+            size = max(math.prod(shape) for shape in (data.shape, data.chunks or ())) * data.dtype.itemsize
+            if size > MOST:
+                raise HarkbackError(f"holds {size} bytes, which no clip has", where=where, mend=mend)
             if data.nbytes and not data.id.get_storage_size():  # HDF5 would give zeros, which look like data.
                 raise OSError("was never written")
             return np.asarray(data[()])
