@@ -196,6 +196,8 @@ def try_module(module: str, again: Collection[str] | None, at: Path) -> list[dic
     results = []
     for n, mutant in enumerate(every):
         seen = attempt(name, mutant.source, tests, order, 10 + 5 * whole, at)
+        if seen.late:  # Or was it the machine?
+            seen = attempt(name, mutant.source, tests, order, 10 + 5 * whole, at)
         results.append(
             {"name": _name(mutant), "line": mutant.line, "kind": mutant.kind, "fate": seen.fate, "by": seen.first}
         )

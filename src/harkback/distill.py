@@ -63,7 +63,7 @@ def class_contrast(audio: Tensor, visual: Tensor, targets: Tensor, temperature: 
     The published code divides by the size of the batch instead of the number of a clip's positives; this is the paper.
     """
     said = log_softmax(normalize(audio, dim=1) @ normalize(visual, dim=1).T / temperature, 1)
-    positive = (targets[:, None] == targets).to(said.dtype)
+    positive = targets[:, None] == targets
     return -((said * positive).sum(1) / positive.sum(1)).mean()
 
 

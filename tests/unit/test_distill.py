@@ -338,9 +338,15 @@ def test_a_single_class_has_nothing_to_be_told_from() -> None:
     logits = draw(4, 1).requires_grad_()
     loss = nca(logits, torch.zeros(4, dtype=torch.long), torch.tensor(1.0).double())
     assert float(loss.detach()) == 0
-    loss.backward()
-    assert logits.grad is not None
-    assert not logits.grad.any()
+    with torch.autograd.set_detect_anomaly(True):  # Nor is anything NaN on the way.
+        loss.backward()
+    assert torch.equal(logits.grad, torch.zeros(4, 1, dtype=torch.float64))  # type: ignore[arg-type]
+
+
+def test_two_classes_are_told_apart_even_by_one_clip() -> None:
+    logits = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
+    found = float(nca(logits, torch.tensor([0]), torch.tensor(2.0).double(), margin=0.5))
+    assert found == pytest.approx(2 * (0.75 - (0.25 - 0.5)))
 
 
 # ---- distillation of logits -----------------------------------------------------------------------------------------

@@ -180,6 +180,14 @@ def test_fewer_places_than_classes() -> None:
     assert len(memory) == 0
 
 
+def test_no_class_no_exemplar() -> None:
+    memory = Memory(5)
+    memory.keep(random_features(0), torch.zeros(0, dtype=torch.long), draws(0), 0, "herding", seeded())
+    assert memory.features is not None
+    assert memory.features.ids == ()
+    assert memory.targets.tolist() == []
+
+
 def test_a_class_with_fewer_clips_than_its_share_leaves_places_empty() -> None:
     memory = Memory(10)
     memory.keep(random_features(7), torch.tensor([0, 1, 1, 1, 1, 1, 1]), draws(7), 2, "herding", seeded())
@@ -200,6 +208,7 @@ def test_the_state_is_all_of_it() -> None:
     assert other.features is not None
     assert memory.features is not None
     assert other.features.ids == memory.features.ids
+    assert other.budget == 6
     empty = Memory(6)
     assert empty.state() == {}
     other.restore(empty.state())

@@ -85,6 +85,12 @@ def test_seeds_give_different_orders() -> None:
     assert {shuffled(names, seed)[0] for seed in range(100)} == set(names)  # Anyone may be first.
 
 
+def test_drawing_an_order_leaves_other_draws_as_they_were() -> None:
+    before = torch.get_rng_state()
+    shuffled("abcdef", 7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_order_never_changes_between_versions() -> None:
     """Published numbers name seeds, so what a seed means is part of the format."""
     assert shuffled("abcdef", 0) == tuple("abcdef"[i] for i in _permutation(6, 0))
