@@ -116,7 +116,7 @@ def test_the_file_that_numpy_saves(tmp_path: Path) -> None:
 def test_files_of_numpy_before_2(tmp_path: Path, protocol: int) -> None:
     text = pickled(ARRAYS if protocol > 2 else {"x": ARRAYS["tokens"]}, protocol)
     old = text.replace(b"numpy._core.", b"numpy.core.")
-    assert old != text
+    assert b"numpy.core." in old and b"_core" not in old
     assert same(contents(saved(tmp_path / "a.npy", old)), ARRAYS if protocol > 2 else {"x": ARRAYS["tokens"]})
 
 
