@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -10,14 +11,17 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 from tqdm import tqdm
 
+from harkback import decoding, workers
 from harkback.cli import main
 
 NOBODY = 65534
@@ -54,6 +58,7 @@ def apart(*argv: str | Path, under: Callable[[], object] = lambda: None) -> Said
                 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
                 faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.stderr)
                 tqdm.set_lock(threading.RLock())  # Its own is shared with whoever was forked before.
+                alone()
                 under()
                 main([str(word) for word in argv])
                 status = 0
@@ -69,6 +74,27 @@ def apart(*argv: str | Path, under: Callable[[], object] = lambda: None) -> Said
         out.seek(0)
         err.seek(0)
         return Said(status, out.read().decode(), err.read().decode())
+
+
+def alone() -> None:
+    """Clips are decoded in this process: what it lacks, whoever decodes lacks. Another takes long to begin, too."""
+
+    class Here:
+        def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+            found: Future[Any] = Future()
+            try:
+                found.set_result(work(*args))
+            except BaseException as error:
+                found.set_exception(error)
+            return found
+
+    @contextmanager
+    def team(*_: Any, **__: Any) -> Iterator[Here]:
+        yield Here()
+
+    decoding.team = team  # type: ignore[assignment]
+    workers.early = lambda _: None
+    multiprocessing.parent_process = lambda: multiprocessing.current_process()  # type: ignore[assignment, return-value]
 
 
 def few_handles(more: int) -> Callable[[], None]:

@@ -26,9 +26,8 @@ from harkback.features import Features
 from harkback.windows import cut
 from trials.fuzz_bytes import spoiled
 
-LIMITS = replace(
-    DECODING, computing=20, silence=60.0
-)  #: less than the command's, so that a trial ends; memory as there
+#: Less than the command's, so that a trial ends; memory as there.
+LIMITS = replace(DECODING, computing=20, silence=60.0)
 
 
 def seeds(folder: Path) -> dict[str, bytes]:

@@ -47,13 +47,14 @@ class Served:
 def _serve(model: Path, temporary: Path, listening: socket.socket) -> None:
     import uvicorn
 
+    from harkback.app.prompt import config
     from harkback.app.room import Serving
     from harkback.app.server import make
 
     temporary.mkdir(exist_ok=True)
     tempfile.tempdir = str(temporary)
     app = make(Serving(model, temporary / "no runs"))
-    uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=3)).run(sockets=[listening])
+    uvicorn.Server(config(app, log_config=None)).run(sockets=[listening])
 
 
 @contextmanager

@@ -157,6 +157,8 @@ def _run(name: str, source: str, tests: Sequence[Path], order: dict[str, float],
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    for loaded in [other for other in sys.modules if other.partition(".")[0] == name.partition(".")[0]]:
+        del sys.modules[loaded]  # Else what is right would be found again.
     sys.meta_path.insert(0, Instead(name, source))  # type: ignore[arg-type]
     watch = Watch(order, writer)
     quiet = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--no-header", f"--basetemp={at / 'tests'}"]

@@ -7,6 +7,7 @@ clock, which need not begin at 0.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,15 +56,18 @@ def _opened(path: Path) -> Iterator[InputContainer]:
             raise NotMedia("is not a file", where=path, mend="name a media file")
         file = _Watched(FileIO(path))
     except OSError as error:
-        mend = mend_of(error, "check its name and permissions")
-        raise Unreachable(f"cannot be opened ({reason(error)})", where=path, mend=mend) from None
+        raise _unreachable("opened", error, path) from None
     try:
         with file, _container(path, file) as container:
             yield container
     finally:
         if file.failure is not None:
-            what, mend = f"cannot be read ({reason(file.failure)})", mend_of(file.failure, "check the disk")
-            raise Unreachable(what, where=path, mend=mend) from file.failure
+            raise _unreachable("read", file.failure, path) from file.failure
+
+
+def _unreachable(what: str, error: OSError, path: Path) -> Unreachable:
+    mend = mend_of(error, "check the disk, and its name and permissions")
+    return Unreachable(f"cannot be {what} ({reason(error)})", where=path, mend=mend)
 
 
 class _Watched(BufferedReader):
@@ -96,6 +100,8 @@ def _container(path: Path, file: _Watched) -> Iterator[InputContainer]:
     except MemoryError:  # PyAV's is one of its own too.
         raise
     except BROKEN as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # It opens another file besides.
+            raise _unreachable("opened", error, path) from error
         if known:
             raise Truncated("its table of contents is missing", where=path, mend=AGAIN) from error
         what = f"is no media file that FFmpeg knows ({reason(error)})" if head else "is empty"

@@ -15,9 +15,8 @@ from harkback.features import Features
 from harkback.media import Media, MediaError
 from harkback.parcels import Parcel, packed, unpacked
 
-Finding = Callable[
-    ..., Iterator[Any]
-]  #: whose values are media, features, tensors, `MediaError`, or what JSON can hold
+#: Its values are media, features, tensors, `MediaError`, or what JSON can hold.
+Finding = Callable[..., Iterator[Any]]
 
 
 def apart(find: Finding, *args: Any, limits: Limits | None, about: Path | None = None) -> Generator[Any, None, None]:

@@ -141,11 +141,8 @@ def stop_all() -> None:
 
 def warm() -> None:
     """Load the libraries that such processes start from; else the first of them waits for that."""
-    with (
-        suppress(Broken),
-        Confined(_nothing, limits=Limits()) as running,
-    ):  # It may be stopped with the app that began it.
-        list(running)
+    with suppress(Broken), Confined(_nothing, limits=Limits()) as running:
+        list(running)  # It may be stopped with the app that began it.
 
 
 # ---- in the process -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from harkback.clips import Clip
 from harkback.confined import DECODING, Broken, Confined, Limits, Say, allow, limit
 from harkback.encoders import BATCH, Encoder, bare
-from harkback.encoding import encoded_each
+from harkback.encoding import STARVED, encoded_each
 from harkback.errors import starved
 from harkback.features import Features
 from harkback.media import Media, MediaError, read
@@ -84,7 +84,7 @@ class Reading:
             return Failed(error.strerror or str(error), lasting=False)
         except Exception as error:
             if starved(error):
-                return Failed("does not fit in memory; end other programs, or take a shorter clip", lasting=False)
+                return Failed(STARVED, lasting=False)
             # A defect that one clip brings to light must not end a night's work.
             return Failed(f"encoding it failed with {type(error).__name__}: {error}; please report it", lasting=False)
 

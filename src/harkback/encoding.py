@@ -8,9 +8,11 @@ from dataclasses import replace
 import torch
 
 from harkback.encoders import Encoder
-from harkback.errors import HarkbackError, one_line
+from harkback.errors import HarkbackError, one_line, starved
 from harkback.features import Features
 from harkback.media import Media, MediaError
+
+STARVED = "does not fit in memory; end other programs, or take a shorter clip"
 
 
 def encoded_each(encoder: Encoder, media: Sequence[Media]) -> list[Features | str]:
@@ -30,6 +32,8 @@ def encoded_each(encoder: Encoder, media: Sequence[Media]) -> list[Features | st
         raise
     except Exception as error:  # A defect that one clip brings to light must not end a night's work.
         why = f"encoding it failed with {type(error).__name__}: {one_line(error)}; please report it"
+        if starved(error):
+            why = STARVED
     else:
         half = replace(features, audio=features.audio.half(), visual=features.visual.half())
         return [_fit(half[row]) for row in torch.arange(len(half)).split(1)]

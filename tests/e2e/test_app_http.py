@@ -616,11 +616,10 @@ def test_lessons_wait_in_line_and_the_line_has_an_end(
         assert full.status == 503 and full.error.startswith("3 lessons wait already")
         server.client.ask("DELETE", f"/lessons/{begun[1]}")
         assert server.client.get(f"/lessons/{begun[2]}").json["before_it"] == 1
+        server.client.ask("DELETE", f"/lessons/{begun[2]}")
         for worker in workers():
             worker.kill()
         assert "crashed the decoder" in server.client.lesson(begun[0])["error"]
-        server.client.ask("DELETE", f"/lessons/{begun[2]}")
-        until(lambda: [worker.kill() for worker in workers()] or not server.left(), SOON)
         assert server.swept()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import av
 import pytest
 
 from fakes import Fake, tone, tones
@@ -47,7 +48,7 @@ class Failing(FileIO):
         return super().readinto(view)
 
 
-def denying(*_: object) -> FileIO:
+def denying(*_: object, **__: object) -> FileIO:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
@@ -69,6 +70,15 @@ def test_a_clip_that_cannot_be_read_now_is_tried_again(
             read(tmp_path / "clips" / "00.wav", frames=2, sample_rate=8000)
     good = taken(tmp_path)
     assert (good.encoded, len(good.clips), good.skips) == (6, 6, ())
+
+
+def test_nor_one_for_which_ffmpeg_may_open_no_more_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens another besides the clip's own; a .wav would be said to have lost its table of contents."""
+    with monkeypatch.context() as patch:
+        patch.setattr(av, "open", denying)
+        bad = taken(tmp_path)
+        assert all(skip.reason.startswith("cannot be opened (Too many open files); allow") for skip in bad.skips)
+    assert (bad.clips, taken(tmp_path).encoded) == ((), 6)
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

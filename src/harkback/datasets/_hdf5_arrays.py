@@ -20,15 +20,8 @@ from numpy.typing import NDArray
 from harkback.datasets._pickled_arrays import MOST, Read
 from harkback.errors import HarkbackError
 
-DAMAGE = (
-    KeyError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)  #: how h5py says that a file makes no sense
+#: How h5py says that a file makes no sense.
+DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, MemoryError)
 
 
 class Hdf5Arrays:
