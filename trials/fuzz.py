@@ -1,4 +1,4 @@
-"""Spoiled files by the thousand: ``python -m trials.fuzz [--files N] [--records N] [--seed S] [--only NAME,...]``.
+"""Spoiled files and requests by the thousand: ``python -m trials.fuzz [--files N] [--only NAME,...]``, ``--help``.
 
 Nothing may end this process, hang it or fill its memory; what cannot be read must say so in one line. What breaks
 something stays in the folder that is named at the end.
@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from harkback.confined import Broken, Confined, Limits, Say
-from trials import fuzz_media
+from trials import fuzz_http, fuzz_media
 from trials.fuzz_bytes import misfit, spoiled
 from trials.fuzz_records import everything, restore, targets, tried
 
@@ -53,12 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=5000, help="of videos and sound")
     parser.add_argument("--records", type=int, default=1000, help="of each other kind")
+    parser.add_argument("--requests", type=int, default=2000, help="to a server of the app")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="media, records, or names of such: csv, tar, pickle, ...")
+    parser.add_argument("--only", default="", help="media, http, records, or names of such: csv, tar, pickle, ...")
     asked = parser.parse_args()
     only = {name for name in asked.only.split(",") if name}
     folder, broke = Path(tempfile.mkdtemp(prefix="harkback-fuzz-")), []
-    if not only or only - {"media"}:
+    if not only or only - {"media", "http"}:
         last = ""
         try:
             with Confined(records, folder / "records", only, asked.records, asked.seed, limits=LIMITS) as running:
@@ -73,6 +74,10 @@ def main() -> None:
         tally, more = fuzz_media.campaign(asked.files, asked.seed, folder)
         broke += more
         print("  media:", ", ".join(f"{count} {name}" for name, count in tally.most_common()))
+    if not only or "http" in only:
+        tally, more = fuzz_http.campaign(asked.requests, asked.seed, folder / "http")
+        broke += more
+        print("  http:", ", ".join(f"{count} {name}" for name, count in tally.most_common()))
     for line in broke:
         print(f"BROKE {line}")
     print(f"{len(broke)} things broke; seed {asked.seed}; what broke them is in {folder}")
