@@ -118,6 +118,8 @@ class Run:
     def _arrays(self, t: int) -> State:
         path = self._path(t, "safetensors")
         arrays = read_arrays(path, self._mend)
+        if "scores" not in arrays:
+            raise HarkbackError("is damaged: it has no scores", where=path, mend=self._mend)
         if not arrays["scores"].isfinite().all():  # No learner says such: the highest of them would be anything.
             raise HarkbackError("is damaged: scores that are not finite", where=path, mend=self._mend)
         return arrays

@@ -8,7 +8,7 @@ from typing import Any
 import harkback
 from harkback.card import card
 from harkback.contestants import changed
-from harkback.errors import HarkbackError
+from harkback.errors import HarkbackError, starved
 from harkback.examiner import Examiner
 from harkback.ledger import Entries
 from harkback.pupil import Pupil
@@ -144,6 +144,14 @@ def restored(version: Version, *, whole: bool = True) -> Pupil:
             where=version.folder,
             mend=f"open it with the version that wrote it, {facts.get('harkback')}",
         ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not starved(error):
+            raise
+        what, mend = (
+            "does not fit in memory with the settings that it has",
+            "end other programs, if you trust this folder",
+        )
+        raise HarkbackError(what, where=path, mend=mend) from error
 
 
 def ledger_of(version: Version) -> dict[str, Entries]:

@@ -25,6 +25,7 @@ from commands import failure, heed_ctrl_c, result
 from fakes import tone
 from harkback import files
 from harkback.cli import main
+from harkback.learners.base import Learner
 from harkback.learners.ncm import NCM
 from harkback.model import Model
 from harkback.teaching import teach
@@ -170,6 +171,19 @@ def test_a_model_of_a_newer_format_is_not_touched(rover: Path, third: Path, caps
         line = failure(capsys, *argv)
         assert "is a model of format 99" in line and "update harkback" in line
         assert everything(rover) == before
+
+
+def test_a_model_that_asks_for_more_memory_than_there_is(
+    rover: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a stranger's may, with settings that make no sense and a checksum that fits."""
+
+    def restore(*_: object) -> None:
+        torch.empty(2**50, dtype=torch.uint8)
+
+    monkeypatch.setattr(Learner, "restore", restore)
+    line = failure(capsys, "inspect", rover)
+    assert f"{rover / 'model.json'}: does not fit in memory with the settings that it has; end" in line
 
 
 def test_a_pickle_under_the_name_of_the_model_is_never_unpickled(rover: Path, third: Path, capsys: Any) -> None:

@@ -419,6 +419,14 @@ def test_scores_that_are_no_numbers_are_no_answers(tmp_path: Path, score: float)
         run.answered()
 
 
+def test_a_session_without_scores_is_damaged(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", "ncm", 0, 0)
+    run.write(0, {"scorez": torch.zeros(1, 2)}, {"classes": ["a", "b"], "sizes": [2]}, None)
+    for read in (run.answered, lambda: run.scores(0)):
+        with pytest.raises(HarkbackError, match=r"session-00.safetensors: is damaged: it has no scores; delete"):
+            read()
+
+
 def test_truth_columns() -> None:
     assert truth_columns(["b", "a", "b"], ("a", "b")).tolist() == [1, 0, 1]
     assert truth_columns([], ("a",)).shape == (0,)
