@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
