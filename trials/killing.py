@@ -66,9 +66,6 @@ class Tally:
 
 def apart(work: Callable[[], object]) -> int:
     """The id of a process that does it, and says nothing."""
-    server = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_pid is not None:  # Here it is shared, and who is killed while it asks takes it along.
-        server.ensure_running()
     child = os.fork()
     if child:
         return child

@@ -256,7 +256,7 @@ def forked_from_here() -> None:
 
     here = os.getpid()
     multiprocessing.get_context("forkserver").set_forkserver_preload(
-        [*PRELOAD, "harkback.harness", "torch._dynamo", "fakes"]
+        ["trials.lenient", *PRELOAD, "harkback.harness", "torch._dynamo", "fakes"]
     )
     server = forkserver._forkserver  # type: ignore[attr-defined]
     server.ensure_running()
