@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harkback.features import FeatureRows
 from harkback.gram import by_class
+from harkback.soundness import solvable
 from harkback.state import State, pack_text, unpack_text
 
 
@@ -119,4 +120,7 @@ class LeavesOut(Protocol):
 
 def strangeness(learner: object, features: FeatureRows) -> Tensor | None:
     """(clips,) how far clips are from all that a learner has learnt; None: it does not tell."""
-    return learner.strangeness(features) if isinstance(learner, LeavesOut) else None
+    if not isinstance(learner, LeavesOut):
+        return None
+    with solvable("how strange clips are"):
+        return learner.strangeness(features)

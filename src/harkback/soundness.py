@@ -18,6 +18,7 @@ from harkback.errors import HarkbackError
 from harkback.features import FeatureRows
 from harkback.state import Stateful
 
+SUMS = "its sums are not finite, or too unlike in size"
 MEND = "leave the clip out, or delete the store that has it and encode it again"
 
 
@@ -38,8 +39,16 @@ def sound(learner: object, name: str, rows: FeatureRows | None = None) -> Iterat
                 raise Astray(f"what it has learnt ({part}) is not finite")
     except (Astray, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         # A factorisation says that it was given a matrix with numbers that are none, or one that is all rounding.
-        what = str(error) if isinstance(error, Astray) else "its sums are not finite, or too unlike in size"
-        raise _blamed(what, name, rows) from error
+        raise _blamed(str(error) if isinstance(error, Astray) else SUMS, name, rows) from error
+
+
+@contextmanager
+def solvable(name: str) -> Iterator[None]:
+    """`HarkbackError` if what was learnt has no solution, as in a model that was tampered with. name: what is done."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise HarkbackError(SUMS, where=name, mend="undo its last session, or teach it anew") from error
 
 
 def check_scores(scores: Tensor, rows: FeatureRows) -> None:

@@ -18,7 +18,7 @@ from harkback.features import FeatureRows, Features
 from harkback.ledger import Additive, Ledger, Mergeable
 from harkback.limits import check_all
 from harkback.moments import without_row
-from harkback.soundness import check_scores, sound
+from harkback.soundness import check_scores, solvable, sound
 from harkback.state import State, pack_text, restore_into, state_of, unpack_text
 from harkback.stream import Session
 
@@ -92,7 +92,8 @@ class Learner(ABC, Generic[SettingsT]):
         """(clips, classes) float32, higher is likelier; columns are ``self.classes``. Read a batch at a time."""
         if not self.classes:
             return torch.zeros(len(features), 0)
-        parts = [self._scores(clips).float() for _, clips in reading(features)]
+        with solvable(_name_of(type(self))):
+            parts = [self._scores(clips).float() for _, clips in reading(features)]
         scores = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
         check_scores(scores, features)
         return scores
