@@ -38,6 +38,7 @@ from harkback.results import row
 from harkback.store import FeatureStore
 from harkback.teaching import Making, teach
 
+FILES = ("model.json", "model.safetensors", "memory.safetensors", "ledger/0001.safetensors")  #: of a model
 Reader = Callable[[], Any]  #: says what the spoiled file now holds, as something that can be compared
 
 
@@ -61,7 +62,7 @@ def targets(root: Path, only: Collection[str] = ()) -> dict[str, Target]:
         _tables: {"csv", "tar", "shards", "pickle", "hdf5"},
         _store: {"store", "store-list", "shard", "index"},
         _log: {"bench.json", "session.json", "scores"},
-        _model: {"model.json", "model.json, signed"},
+        _model: {each for name in FILES for each in (name, f"signed-{name}")},
     }
     made = [kind for kind, names in kinds.items() if not only or names & {*only} or not {*only} - {"records"}]
     found: dict[str, Target] = {}
@@ -201,10 +202,10 @@ def _model(root: Path) -> dict[str, Target]:
     facts = json.loads((model / "model.json").read_bytes())
     read = partial(_asked, model)
     found = {"model.json": _target(model / "model.json", read, kept=True, text=True)}
-    found["model.json, signed"] = _target(model / "model.json", read, text=True, put=partial(_signed, model))
+    found["signed-model.json"] = _target(model / "model.json", read, text=True, put=partial(_signed, model))
     for name in facts["files"]:
         found[name] = _target(model / name, read, kept=True)
-        found[f"{name}, signed"] = _target(model / name, read, put=partial(_vouched, model, name))
+        found[f"signed-{name}"] = _target(model / name, read, put=partial(_vouched, model, name))
     return found
 
 
