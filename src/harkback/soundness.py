@@ -47,7 +47,7 @@ def solvable(name: str) -> Iterator[None]:
     """`HarkbackError` if what was learnt has no solution, as in a model that was tampered with. name: what is done."""
     try:
         yield
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+    except (torch.linalg.LinAlgError, OverflowError) as error:  # type: ignore[attr-defined]
         raise HarkbackError(SUMS, where=name, mend="undo its last session, or teach it anew") from error
 
 

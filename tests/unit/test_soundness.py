@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ def test_what_was_tampered_with_is_told_where_it_is_solved() -> None:
     examiner.vectors = torch.zeros(6, learner.moments.products.shape[0], dtype=torch.float64)
     with pytest.raises(HarkbackError, match="the model's exam: its sums"):
         examiner.examine(learner, torch.tensor([3, 3]))
+
+
+def test_a_setting_that_no_number_holds_is_told() -> None:
+    """JSON may hold it, and a stranger's model does."""
+    kind = LEARNERS.load("hark")
+    made = small_learner("hark")
+    made.learn(Session.of(features_of("ababab", seed=1), "ababab"))
+    huge = kind(replace(small(kind.Settings()), penalty=10**400), memory=4).restore(made.state())
+    with pytest.raises(HarkbackError, match="how strange clips are: its sums"):
+        strangeness(huge, features_of("ab", seed=2))
 
 
 def test_scores_that_cannot_be_solved_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
