@@ -35,9 +35,15 @@ def context(preload: Sequence[str]) -> Any:
 def early(preload: Sequence[str]) -> None:
     """Have what processes are forked from load its modules while this process loads its own; returns at once."""
     if context(preload).get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # It would unblock what is blocked here.
+        # Ctrl-C goes to all of a terminal's processes, and one that still loads would show where. It inherits this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
