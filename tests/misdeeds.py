@@ -65,6 +65,11 @@ def begins_and_aborts(say: Say, *_: Any) -> None:
     os.abort()
 
 
+def reads_no_window(say: Say, *_: Any) -> None:
+    say(({"seconds": 1.0, "spans": [(0.0, 1.0)]}, {}))
+    say(({"failed": "is damaged", "mend": "convert it"}, {}))
+
+
 def dawdles(say: Say, work: Any, clip: Any) -> None:
     """As `harkback.decoding._said`, but it takes its time."""
     time.sleep(0.4)

@@ -93,7 +93,7 @@ def alone() -> None:
         yield Here()
 
     decoding.team = team  # type: ignore[assignment]
-    workers.early = lambda _: None
+    workers.context = lambda _: None
     multiprocessing.parent_process = lambda: multiprocessing.current_process()  # type: ignore[assignment, return-value]
 
 

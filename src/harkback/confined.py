@@ -23,7 +23,7 @@ from tqdm import tqdm
 from harkback.errors import HarkbackError, starved
 from harkback.media import MediaError, NothingInside, NotMedia, TooLarge, Truncated, Unreachable, ZeroLength
 from harkback.parcels import Parcel
-from harkback.workers import begin, context
+from harkback.workers import begin, context, undisturbed
 
 if sys.platform != "win32":
     import resource
@@ -82,7 +82,7 @@ class Confined:
         self._process = context(PRELOAD).Process(
             target=_main, args=(mouth, work, args, limits, threads), daemon=True, name="harkback-confined"
         )
-        with _LOCK:
+        with undisturbed(), _LOCK:
             self._process.start()
             _RUNNING.add(self)
         mouth.close()  # Else its end would not be noticed.

@@ -8,11 +8,14 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Found = TypeVar("Found")
 
 #: What a process that decodes a file needs, and no more.
 READERS = ("harkback.apart", "harkback.decoding", "harkback.encoders.signal", "harkback.pictures", "harkback.stills")
@@ -25,25 +28,27 @@ def cores() -> int:
 
 
 def context(preload: Sequence[str]) -> Any:
-    """How processes are started. preload: modules that are loaded once for all of them, where that can be done."""
+    """How processes are started. preload: modules that are loaded once for all of them, where that can be done.
+
+    There, what others are forked from is started at once, and loads its modules while this process goes on.
+    """
     found = multiprocessing.get_context(_method())
     if found.get_start_method() == "forkserver":
         found.set_forkserver_preload(list(preload))
+        _start_server()
     return found
 
 
-def early(preload: Sequence[str]) -> None:
-    """Have what processes are forked from load its modules while this process loads its own; returns at once."""
-    if context(preload).get_start_method() == "forkserver":
-        from multiprocessing import forkserver, resource_tracker
+def _start_server() -> None:
+    """Ctrl-C goes to all of a terminal's processes, and one that still loads would show where: it is to heed none."""
+    from multiprocessing import forkserver, resource_tracker
 
-        resource_tracker.ensure_running()  # It would unblock what is blocked here.
-        # Ctrl-C goes to all of a terminal's processes, and one that still loads would show where. It inherits this.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    resource_tracker.ensure_running()  # It would unblock what is blocked here.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # This is inherited.
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
@@ -57,6 +62,33 @@ def _method() -> str:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits for the end of the ``with`` block.
+
+    A process that was asked for and never noted would begin when its parent has gone, and say that it lacks it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other.
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+class _Pool(ProcessPoolExecutor):
+    """It begins its processes when they are needed."""
+
+    def submit(self, work: Callable[P, Found], /, *args: P.args, **kwargs: P.kwargs) -> Future[Found]:
+        with undisturbed():
+            return super().submit(work, *args, **kwargs)
+
+
+@contextmanager
 def team(
     count: int, preload: Sequence[str], *, threads: int = 1, then: Callable[..., None] | None = None, given: Any = None
 ) -> Iterator[ProcessPoolExecutor]:
@@ -66,7 +98,7 @@ def team(
     ``given``, before any work.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, mp_context=context(preload), initializer=_begin, initargs=(threads, then, given))
+    pool = _Pool(count, mp_context=context(preload), initializer=_begin, initargs=(threads, then, given))
     try:
         yield pool
         pool.shutdown(wait=True)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,18 +157,3 @@ def test_lengths_are_of_clips_that_can_be_read(tmp_path: Path) -> None:
         return apart(windows.lengths, clips, limits=limits)
 
     assert list(found(None)) == list(found(Limits())) == [0.5, 2.0]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="it is seen in Linux's /proc")
-def test_ctrl_c_does_not_reach_what_still_loads() -> None:
-    """Else the server of processes, which a terminal stops with the command, would show a traceback."""
-    script = (
-        "import signal; from multiprocessing import forkserver; from harkback.workers import READERS, early\n"
-        "early(READERS)\n"
-        "print(forkserver._forkserver._forkserver_pid, signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
-        "print(open(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read())"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    blocked = re.search(r"^SigBlk:\s*([0-9a-f]+)$", done.stdout, re.MULTILINE)
-    assert blocked is not None and int(blocked[1], 16) >> (signal.SIGINT - 1) & 1
-    assert done.stdout.splitlines()[0].endswith("set()")  # Here it still does.

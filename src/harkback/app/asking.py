@@ -92,7 +92,8 @@ class Asking:
                 (part,) = shares(self._learner, found, [answer.likeliest])
             yield _word(answer, heat, (part.sound, part.picture), note, shown.pop(span, None))
         if failure is not None and not answered:
-            raise failure
+            # Another: a failure knows the frame it was raised in, and if that knows it too, both keep the model.
+            raise MediaError(failure.what, where=failure.where, mend=failure.mend)
 
 
 def _received(parcel: Parcel, path: Path) -> tuple[Media | Features | MediaError, list[str]]:

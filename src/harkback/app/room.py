@@ -108,6 +108,8 @@ class Room:
             self.tidying.add(tidying)
             tidying.add_done_callback(self.tidying.discard)
             await asyncio.shield(tidying)
+            # A failure knows this frame, and this frame the failure: such rings keep models that long have changed.
+            asking = step = None
 
     async def _tidy(self, path: Path, asking: Asking | None, step: asyncio.Future[Any] | None) -> None:
         if asking is not None and step is not None:

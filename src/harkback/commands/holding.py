@@ -113,10 +113,10 @@ class PredictCommand:
     json: bool = False  #: print the answers as JSON
 
     def run(self) -> None:
-        from harkback.workers import READERS, early
+        from harkback.workers import READERS, context
 
         if self.files:
-            early(READERS)
+            context(READERS)  # What reads the files loads while this process loads the rest.
         from harkback.confined import DECODING
         from harkback.media import MediaError
         from harkback.model import Model

@@ -1,0 +1,128 @@
+"""Ctrl-C, which a terminal sends to a command and to all processes beside it, at moments when something loads."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import failure, heed_ctrl_c
+from harkback.cli import main
+from harkback.commands import COMMANDS
+from harkback.workers import undisturbed
+
+EARLY = "from harkback.workers import context; context(())"
+TEAM = "from harkback.workers import team\nwith team(1, {preload}) as pool: assert pool.submit(abs, -1).result() == 1"
+CONFINED = "from harkback import confined\nconfined.PRELOAD = {preload}\n"
+CONFINED += "with confined.Confined(print, limits=confined.Limits()): pass"
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Tests that run in the background of a shell were told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is seen in Linux's /proc")
+@pytest.mark.parametrize("start", [EARLY, TEAM, CONFINED], ids=["early", "a team", "one that is confined"])
+def test_it_does_not_reach_what_others_are_forked_from(start: str) -> None:
+    """Else that would show, while it loads, a traceback."""
+    script = (
+        f"import signal\nfrom multiprocessing import forkserver\n{start.format(preload=())}\n"
+        "server = forkserver._forkserver._forkserver_pid\n"
+        "print(server, signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+        "print(open(f'/proc/{server}/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    blocked = re.search(r"^SigBlk:\s*([0-9a-f]+)$", done.stdout, re.MULTILINE)
+    assert blocked is not None and int(blocked[1], 16) >> (signal.SIGINT - 1) & 1
+    assert done.stdout.splitlines()[0].endswith("set()")  # Here it still does.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes may be begun in another way")
+@pytest.mark.parametrize("start", [TEAM, CONFINED], ids=["a team", "one that is confined"])
+def test_a_process_that_waits_to_be_forked_does_not_begin_when_its_parent_has_gone(tmp_path: Path, start: str) -> None:
+    slow = f"import time\nopen({str(tmp_path / 'loads')!r}, 'w').close()\ntime.sleep(1.5)\n"
+    (tmp_path / "slow_to_load.py").write_text(slow)
+    script = (
+        f"try:\n  exec({start.format(preload=('slow_to_load',))!r})\nexcept KeyboardInterrupt:\n  print('stopped')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    ) as process:
+        while not (tmp_path / "loads").exists():
+            time.sleep(0.05)
+        time.sleep(0.3)  # It has asked for a process meanwhile, and waits.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)  # It ends when nobody can write to it any more.
+    assert (out, err) == ("stopped\n", "")
+
+
+def test_it_waits_until_a_process_is_begun() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        done.append("all of it")
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with undisturbed():
+        pass
+
+
+def test_other_threads_begin_processes_as_they_are() -> None:
+    seen: list[Any] = []
+
+    def begin() -> None:
+        with undisturbed():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
+
+
+def test_what_a_library_makes_of_it_while_it_loads_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def half_loaded(_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise AttributeError("a module that is there by half") from None
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", half_loaded)
+    assert failure(capsys, "doctor").startswith("harkback: stopped; what was finished is kept")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(COMMANDS["doctor"], "run", lambda _: [].missing)  # type: ignore[attr-defined]
+    assert failure(capsys, "doctor").startswith("harkback: this is a defect of harkback: AttributeError")
+
+
+def test_whoever_answers_it_elsewhere_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(COMMANDS["doctor"], "run", lambda _: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        main(["doctor"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT] and capsys.readouterr().err == ""
