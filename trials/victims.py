@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,32 @@ CLIPS = 40
 MARKS = ("time", "seconds")  #: what no two runs share
 
 
+class Kept(ABC):
+    """A command that begins with nothing, keeps what it has finished and goes on from there."""
+
+    steps = True
+    learnt = ""
+
+    def put(self, folder: Path) -> None:
+        assert not list(folder.iterdir()), "it has begun already"
+
+    @abstractmethod
+    def found(self, folder: Path) -> Found:
+        """What is finished, opened and read."""
+
+    def rest(self, folder: Path) -> Found:
+        return self.found(folder)
+
+    def names(self, folder: Path) -> set[str]:
+        return names_in(folder)
+
+
 @dataclass(frozen=True)
-class Extract:
+class Extract(Kept):
     """Clips into a store, by two processes that read."""
 
     clips: Path
     name: str = "extract"
-    steps: bool = True
-    learnt: str = ""
-
-    def put(self, folder: Path) -> None:
-        """Nothing: the store is begun."""
 
     def run(self, folder: Path) -> None:
         from fakes import Fake
@@ -56,29 +72,18 @@ class Extract:
             for shard in store.places.shards
         }
 
-    def rest(self, folder: Path) -> Found:
-        return self.found(folder)
-
-    def names(self, folder: Path) -> set[str]:
-        return names_in(folder)
-
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Kept):
     """Learners with sums, with a network and with a memory, on the features of clips."""
 
     clips: Path
     store: Path
     workers: int = 0
-    steps: bool = True
-    learnt: str = ""
 
     @property
     def name(self) -> str:
         return "bench" + (f" in {self.workers} processes" if self.workers else "")
-
-    def put(self, folder: Path) -> None:
-        """Nothing: the log is begun."""
 
     def run(self, folder: Path) -> None:
         from fakes import Fake, small
@@ -104,12 +109,6 @@ class Bench:
             if (0 < done < 2) or (each / f"state-{done - 1:02d}.safetensors").exists():
                 run.state(done - 1)
         return found
-
-    def rest(self, folder: Path) -> Found:
-        return self.found(folder)
-
-    def names(self, folder: Path) -> set[str]:
-        return names_in(folder)
 
 
 @dataclass(frozen=True)

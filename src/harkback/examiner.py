@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harkback.features import FeatureRows, Joined, Rows
+from harkback.features import FeatureRows, Rows
 from harkback.gram import by_class
 from harkback.learners.base import Learner
 from harkback.ledger import LeavesOut, Ledger
@@ -81,10 +81,9 @@ class Examiner(Kept):
     def _retain(self, rows: FeatureRows, targets: Tensor, learnt: Tensor, apart: Tensor, classes: int) -> None:
         """Choose anew, at random, clips that can be asked before others. A class without new clips keeps its first."""
         fresh = len(rows)
-        if self.memory.features is not None:
-            rows = Joined(rows, self.memory.features)
-            targets, learnt = torch.cat([targets, self.memory.targets]), torch.cat([learnt, self.vectors])
-            apart = torch.cat([apart, self.apart])
+        rows, targets = self.memory.beside(rows, targets)
+        if len(rows) > fresh:
+            learnt, apart = torch.cat([learnt, self.vectors]), torch.cat([apart, self.apart])
         kept = [torch.zeros(0, dtype=torch.long)]
         for target, quota in enumerate(quotas(self.memory.budget, classes)):
             mine = (targets == target).nonzero().flatten()

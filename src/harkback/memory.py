@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harkback.features import FeatureRows, Features
+from harkback.features import FeatureRows, Features, Joined
 from harkback.state import State, pack_text, unpack_text
 
 Choice = Literal["herding", "random"]
@@ -50,12 +50,21 @@ class Memory:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def beside(self, features: FeatureRows, targets: Tensor) -> tuple[FeatureRows, Tensor]:
+        """The clips of a session and, behind them, the exemplars: what is learnt from, and what `keep` chooses from.
+
+        targets: (clips,) long class numbers of ``features``; those that are returned have the length of the rows.
+        """
+        if self.features is None:
+            return features, targets
+        return Joined(features, self.features), torch.cat([targets, self.targets])
+
     def keep(
         self, rows: FeatureRows, targets: Tensor, vectors: Tensor, classes: int, how: Choice, generator: torch.Generator
     ) -> None:
-        """Choose anew. The first rows are the session's clips; the last ``len(self)`` are the exemplars held until now.
+        """Choose anew. rows, targets: those of `beside`.
 
-        targets: (rows,) long class numbers; vectors: (rows, width) what herding compares; classes: how many in all.
+        vectors: (rows, width) what herding compares; classes: how many in all.
         A class with new clips is chosen from both; a class without keeps the best of its own.
         """
         fresh = len(rows) - len(self)

@@ -118,6 +118,18 @@ def test_each_class_keeps_the_best_of_its_own() -> None:
     assert torch.equal(memory.features.audio, whole.audio[rows])  # The right tokens under the right names.
 
 
+def test_exemplars_stand_behind_the_clips_of_a_session() -> None:
+    new, numbers = random_features(10, seed=1), torch.full((10,), 2)
+    rows, targets = Memory(6).beside(new, numbers)
+    assert rows is new and targets.tolist() == [2] * 10
+    memory, _ = filled()
+    rows, targets = memory.beside(new, numbers)
+    assert memory.features is not None
+    assert rows.ids == new.ids + memory.features.ids
+    assert targets.tolist() == [2] * 10 + [0, 0, 0, 1, 1, 1]
+    assert torch.equal(rows[torch.arange(16)].audio, torch.cat([new.audio, memory.features.audio]))
+
+
 def test_a_new_class_cuts_the_old_ones_to_their_first() -> None:
     memory, _ = filled()
     assert memory.features is not None

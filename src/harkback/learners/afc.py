@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from harkback.buffer import reading
 from harkback.distill import importance_distillation, nca
-from harkback.features import FeatureRows, Features, Joined
+from harkback.features import FeatureRows, Features
 from harkback.heads import PROXIES, ProxyHead
 from harkback.learners.base import Learner
 from harkback.limits import Limits
@@ -53,8 +53,7 @@ class AFC(Learner[AFCSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         s = self.settings
-        rows = features if self.memory.features is None else Joined(features, self.memory.features)
-        targets = torch.cat([targets, self.memory.targets])
+        rows, targets = self.memory.beside(features, targets)
         taught = self.network.built is not None
         self.network.ready(features, len(self.classes), self.generator)
         head = cast(ProxyHead, self.network.head)

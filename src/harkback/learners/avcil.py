@@ -15,7 +15,7 @@ from harkback.channels import ChannelLook, Held, spatial_distillation
 from harkback.device import carried
 from harkback.distill import class_contrast, instance_contrast, logit_distillation, separated_cross_entropy
 from harkback.errors import HarkbackError
-from harkback.features import READ, FeatureRows, Features, Joined, batches
+from harkback.features import READ, FeatureRows, Features, batches
 from harkback.learners.base import Learner
 from harkback.limits import Limits
 from harkback.memory import Choice, Memory
@@ -64,8 +64,7 @@ class AVCIL(Learner[AVCILSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         s = self.settings
-        rows = features if self.memory.features is None else Joined(features, self.memory.features)
-        targets = torch.cat([targets, self.memory.targets])
+        rows, targets = self.memory.beside(features, targets)
         teacher = self.network.ask(rows).logits if self.network.built else None
         attention = self._attention_of(self.memory.features)
         self.network.ready(features, len(self.classes), self.generator)

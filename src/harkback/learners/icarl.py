@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from harkback.distill import sigmoid_distillation
-from harkback.features import FeatureRows, Features, Joined
+from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.memory import Memory
 from harkback.network import AVCIL_NETWORK, Answers, Network, NetworkSettings
@@ -43,8 +42,7 @@ class ICaRL(Learner[ICaRLSettings]):
         self.nearest = NearestMean()
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
-        rows = features if self.memory.features is None else Joined(features, self.memory.features)
-        targets = torch.cat([targets, self.memory.targets])
+        rows, targets = self.memory.beside(features, targets)
         teacher = self.network.ask(rows).logits if self.network.built else None
         self.network.ready(features, len(self.classes), self.generator)
 

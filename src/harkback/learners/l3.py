@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harkback.distill import balanced_cross_entropy, class_counts, feature_distillation, logit_distillation
-from harkback.features import FeatureRows, Features, Joined
+from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.limits import Limits
 from harkback.memory import Choice, Memory
@@ -56,8 +56,7 @@ class L3(Learner[L3Settings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         s = self.settings
-        rows = features if self.memory.features is None else Joined(features, self.memory.features)
-        targets = torch.cat([targets, self.memory.targets])
+        rows, targets = self.memory.beside(features, targets)
         teacher = self.network.ask(rows) if self.network.built else None  # Once a session: the tokens are frozen.
         self.network.ready(features, len(self.classes), self.generator)
         counts = class_counts(targets, len(self.classes))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harkback.distill import logit_distillation, separated_cross_entropy
-from harkback.features import FeatureRows, Features, Joined
+from harkback.features import FeatureRows, Features
 from harkback.learners.base import Learner
 from harkback.limits import Limits
 from harkback.memory import Choice, Memory
@@ -45,8 +45,7 @@ class SSIL(Learner[SSILSettings]):
 
     def _learn(self, features: FeatureRows, targets: Tensor) -> None:
         s = self.settings
-        rows = features if self.memory.features is None else Joined(features, self.memory.features)
-        targets = torch.cat([targets, self.memory.targets])
+        rows, targets = self.memory.beside(features, targets)
         teacher = self.network.ask(rows).logits if self.network.built else None
         self.network.ready(features, len(self.classes), self.generator)
         new = self.born == self.sessions
