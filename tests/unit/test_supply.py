@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import sys
 import tomllib
@@ -16,9 +18,10 @@ import harkback
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from supply import faults  # noqa: E402
 from supply.bill import bill  # noqa: E402
 from supply.licences import locks, table  # noqa: E402
-from supply.locked import LOCKS, installed, read  # noqa: E402
+from supply.locked import LOCKS, Locked, installed, read  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAIN = {each.name: each for each in read(LOCKS["requirements.lock"])}
@@ -109,3 +112,20 @@ def test_the_changelog_begins_with_this_version() -> None:
     heads = [line for line in lines if line.startswith("#")]
     assert heads[0] == "# Changelog" and heads[1].split()[1] == harkback.__version__
     assert all(re.fullmatch(r"## \d+\.\d+\.\d+ \((not released|\d{4}-\d\d-\d\d)\)", head) for head in heads[1:])
+
+
+def test_faults_are_those_of_the_version_that_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {
+        "sound": ("1.0", []),
+        "broken": ("2.0", [{"id": "CVE-1"}, {"id": "CVE-2"}]),
+        "older": ("3.1", [{"id": "CVE-3"}]),  # It speaks of a version that is not locked.
+    }
+    locked = [Locked(Requirement(line), ()) for line in ("sound==1.0", "broken==2.0", "older==3.0", "sound==1.0")]
+
+    def page(address: str, timeout: float) -> io.BytesIO:
+        version, known = pages[address.removeprefix("https://pypi.org/pypi/").removesuffix("/json")]
+        return io.BytesIO(json.dumps({"info": {"version": version}, "vulnerabilities": known}).encode())
+
+    monkeypatch.setattr(faults, "urlopen", page)
+    monkeypatch.setattr(faults, "read", lambda _: locked)
+    assert faults.faults() == ({"broken 2.0": ["CVE-1", "CVE-2"]}, ["sound 1.0"], ["older 3.0"])
