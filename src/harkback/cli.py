@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from harkback import __version__
 from harkback.commands import COMMANDS, MENTIONED, SETTINGS
 from harkback.errors import HarkbackError, mend_of, starved
 from harkback.flags import mentioned, parsed, with_settings
+from harkback.interrupt import when_loaded
 from harkback.messages import say
-
-STOPPED = "stopped; what was finished is kept: the same command goes on from there"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,54 +26,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] == "--version":
         print(f"harkback {__version__}")
         return
-    with _stops() as stops:
-        try:
+    try:
+        with when_loaded():
             _run(args[0], args[1:])
-        except BrokenPipeError:  # The reader of our output went away, as `head` does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (Exception, KeyboardInterrupt) as error:
-            # Libraries that are stopped while they load may make any error of it.
-            _fail(STOPPED if stops or isinstance(error, KeyboardInterrupt) else _words(error))
-
-
-@contextmanager
-def _stops() -> Iterator[list[int]]:
-    """As often as Ctrl-C came; it still interrupts."""
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        signal.default_int_handler(number, frame)
-
-    # Who calls this from a program of theirs, or has it ignored, keeps their way.
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, note)
-        try:
-            yield came
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    else:
-        yield came
-
-
-def _words(error: Exception) -> str:
-    """What, where, and the mend."""
-    match error:
-        case HarkbackError():
-            return str(error)
-        case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            mend = mend_of(error, "check the disk and the permissions, then run the same command again")
-            return f"{where}{error.strerror or error}; {mend}"
-        case _ if starved(error):
-            return "memory does not suffice; end other programs, then run the same command again: it goes on from there"
-    if os.environ.get("HARKBACK_DEBUG"):
-        raise error
-    return (
-        f"this is a defect of harkback: {type(error).__name__}: {error}; "
-        "please report it with what HARKBACK_DEBUG=1 in the environment prints"
-    )
+    except HarkbackError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; what was finished is kept: the same command goes on from there")
+    except BrokenPipeError:  # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        mend = mend_of(error, "check the disk and the permissions, then run the same command again")
+        _fail(f"{where}{error.strerror or error}; {mend}")
+    except Exception as error:
+        if starved(error):
+            _fail("memory does not suffice; end other programs, then run the same command again: it goes on from there")
+        if os.environ.get("HARKBACK_DEBUG"):
+            raise
+        _fail(
+            f"this is a defect of harkback: {type(error).__name__}: {error}; "
+            "please report it with what HARKBACK_DEBUG=1 in the environment prints"
+        )
 
 
 def _run(name: str, args: list[str]) -> None:

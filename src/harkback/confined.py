@@ -21,9 +21,10 @@ from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from harkback.errors import HarkbackError, starved
+from harkback.interrupt import undisturbed
 from harkback.media import MediaError, NothingInside, NotMedia, TooLarge, Truncated, Unreachable, ZeroLength
 from harkback.parcels import Parcel
-from harkback.workers import begin, context, undisturbed
+from harkback.workers import begin, context
 
 if sys.platform != "win32":
     import resource

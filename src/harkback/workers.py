@@ -14,6 +14,8 @@ from functools import cache
 from multiprocessing.connection import wait
 from typing import Any, ParamSpec, TypeVar
 
+from harkback.interrupt import undisturbed
+
 P = ParamSpec("P")
 Found = TypeVar("Found")
 
@@ -59,25 +61,6 @@ def _method() -> str:
     """
     there = "forkserver" in multiprocessing.get_all_start_methods()
     return "forkserver" if there and len(tempfile.gettempdir().encode()) <= LONGEST else "spawn"
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C waits for the end of the ``with`` block.
-
-    A process that was asked for and never noted would begin when its parent has gone, and say that it lacks it.
-    """
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other.
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
 
 
 class _Pool(ProcessPoolExecutor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import pytest
 from commands import failure, heed_ctrl_c
 from harkback.cli import main
 from harkback.commands import COMMANDS
-from harkback.workers import undisturbed
+from harkback.interrupt import undisturbed
 
 EARLY = "from harkback.workers import context; context(())"
 TEAM = "from harkback.workers import team\nwith team(1, {preload}) as pool: assert pool.submit(abs, -1).result() == 1"
@@ -99,20 +100,53 @@ def test_other_threads_begin_processes_as_they_are() -> None:
     assert seen == [signal.default_int_handler]
 
 
-def test_what_a_library_makes_of_it_while_it_loads_is_no_defect(
+def test_what_is_imported_is_there_before_it_interrupts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some libraries would swallow it, as this one does, others make any error of it."""
+    (tmp_path / "half_loaded.py").write_text(
+        "import signal, time\ntry:\n  signal.raise_signal(signal.SIGINT)\n  time.sleep(0.3)\n  whole = True\n"
+        "except KeyboardInterrupt:\n  pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done: list[str] = []
+
+    def run(_: Any) -> None:
+        assert importlib.import_module("half_loaded").whole
+        time.sleep(5)
+        done.append("all")
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", run)
+    assert failure(capsys, "doctor").startswith("harkback: stopped; what was finished is kept")
+    assert not done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_what_is_not_imported_is_interrupted_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def half_loaded(_: Any) -> None:
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            raise AttributeError("a module that is there by half") from None
+    done: list[str] = []
 
-    monkeypatch.setattr(COMMANDS["doctor"], "run", half_loaded)
-    assert failure(capsys, "doctor").startswith("harkback: stopped; what was finished is kept")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    monkeypatch.setattr(COMMANDS["doctor"], "run", lambda _: [].missing)  # type: ignore[attr-defined]
-    assert failure(capsys, "doctor").startswith("harkback: this is a defect of harkback: AttributeError")
+    def run(_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append("all")
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", run)
+    assert failure(capsys, "doctor").startswith("harkback: stopped")
+    assert not done
+
+
+def test_a_command_that_a_module_runs_as_it_is_imported_is_interrupted_too(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import signal\nfrom harkback import cli\nfrom harkback.commands import COMMANDS\n"
+        "COMMANDS['doctor'].run = lambda _: signal.raise_signal(signal.SIGINT)\ncli.main(['doctor'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import theirs"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, preexec_fn=heed_ctrl_c,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("harkback: stopped")
 
 
 def test_whoever_answers_it_elsewhere_keeps_it(
