@@ -1,7 +1,7 @@
 """Ctrl-C at drawn moments, to a command and all processes beside it: `python -m trials.stops [--times 20]`.
 
-It must end within the limit with one line, or have been done; no traceback, no defect. Moments are drawn evenly from when
-Python itself is up, which shows a traceback of its own before, until a run ends.
+It must end within the limit with one line, or have been done; no traceback, no defect. Moments are drawn evenly from
+when Python itself is up, which shows a traceback of its own before, until a run ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harkback.datasets.demo import Demo
 UP = 0.5  #: seconds
 ENDLESS = 8.0  #: seconds of the app, and of a demo, that are looked at
 PATIENCE = 60.0  #: seconds within which it must have ended
-OURS = "harkback: stopped; what was finished is kept"
+OURS, APPS = "harkback: stopped; what was finished is kept", "stopped"
 
 
 def commands(root: Path) -> dict[str, list[str]]:
@@ -77,9 +77,11 @@ def stopped(argv: list[str], root: Path, after: float) -> tuple[str, str]:
     last = (said.replace("\r", "\n").strip().splitlines() or [""])[-1].strip()
     if "Traceback" in said or "defect" in said:
         return "showed a traceback", said
-    if process.returncode == 2 and last.startswith(OURS):
+    if last.startswith(OURS) or last == APPS:
         return "stopped", said
-    return ("was done", said) if process.returncode == 0 else ("ended otherwise", f"{process.returncode}: {said}")
+    if process.returncode in (0, -signal.SIGINT):  # The latter: while Python itself put things away.
+        return "was done", said
+    return "ended otherwise", f"{process.returncode}: {said}"
 
 
 def main() -> None:
