@@ -93,7 +93,7 @@ def campaign(requests: int, seed: int, folder: Path) -> tuple[Counter[str], list
         until(lambda: server.client.get("/health").json["waiting"] == 0)
         grown = psutil.Process().memory_info().rss - began
         said = [line for line in server.said if USUAL not in line]
-        broke += [f"the server says: {line[:300]}" for line in said[:5]]
+        broke += [f"the server says: {line[-600:]}" for line in said[:5]]
         if server.client.get("/health").status != 200 or not Model(model).facts:
             broke.append("the server, or its model, is not what it was")
     print(f"  http: the slowest took {slowest:.1f} s, memory grew by {grown >> 20} MiB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ LOADER = "<frozen importlib._bootstrap>"  #: the file of the frames in which Pyt
 
 @contextmanager
 def when_loaded() -> Iterator[None]:
-    """In the ``with`` block, Ctrl-C waits until what is being imported is there.
+    """In the ``with`` block, Ctrl-C waits until what is being imported is there, and for the end of finalizers.
 
     Libraries that are stopped while they load make any error of it, or go on as if nobody had asked, with modules that
     are there by half. Who calls this from a program that answers Ctrl-C, or has it ignored, keeps their way.
@@ -32,12 +33,21 @@ def when_loaded() -> Iterator[None]:
         else:
             signal.default_int_handler(number, frame)
 
+    def swallowed(what: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a finalizer; it is raised again behind that."""
+        if what.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        else:
+            hook(what)
+
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, answer)
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGALRM, before)
 

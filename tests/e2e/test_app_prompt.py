@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import time
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
+
+from uvicorn.server import ServerState
 
 from app_client import Server, served
 from harkback.app import prompt
@@ -80,3 +83,56 @@ def test_a_defect_is_answered_with_the_headers_of_all_answers(server: Server, mo
     assert said.status == 500 and b"RuntimeError; please report it" in said.read()
     assert {name: said.getheader(name) for name in HEADERS} == HEADERS
     line.close()
+
+
+class Line(asyncio.Transport):
+    """What is written is noted, and nobody is told that it is closed: that comes later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said, self.closed = b"", False
+
+    def write(self, data: Any) -> None:
+        self.said += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+BEGUN: Any = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3], ids=["nothing", "its headers", "half of it", "all of it"])
+def test_a_body_that_is_no_http_is_answered_once(before: int, caplog: pytest.LogCaptureFixture) -> None:
+    """before: how much the app has said when the bad bytes come; the rest it says before it knows the line is gone."""
+    words = [BEGUN, {"type": "http.response.body", "body": b"o", "more_body": True},
+             {"type": "http.response.body", "body": b"k"}]  # fmt: skip
+
+    async def talk() -> Line:
+        go_on, line = asyncio.Event(), Line()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            for number, word in enumerate(words):
+                if number == before:
+                    await go_on.wait()
+                await send(word)
+
+        protocol = prompt.Prompt(prompt.config(app, log_config=None), ServerState(), {})
+        protocol.connection_made(line)
+        protocol.data_received(b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n")
+        await asyncio.sleep(0.05)
+        protocol.data_received(b"no number\r\n")
+        go_on.set()
+        await asyncio.sleep(0.05)
+        assert line.closed
+        protocol.connection_lost(None)
+        return line
+
+    line = asyncio.run(talk())
+    assert line.said.count(b"HTTP/1.1 ") == 1
+    assert line.said.startswith(b"HTTP/1.1 200" if before else b"HTTP/1.1 400")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -123,6 +123,24 @@ def test_what_is_imported_is_there_before_it_interrupts(
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
+def test_a_finalizer_does_not_swallow_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Pressed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    done: list[str] = []
+
+    def run(_: Any) -> None:
+        Pressed()
+        time.sleep(5)
+        done.append("all")
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", run)
+    hook = sys.unraisablehook
+    assert failure(capsys, "doctor").startswith("harkback: stopped; what was finished is kept")
+    assert not done and sys.unraisablehook is hook
+
+
 def test_what_is_not_imported_is_interrupted_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""How requests come in: as uvicorn reads them, but whoever begins one must go on with it.
+"""How requests come in: as uvicorn reads them, but whoever begins one must go on with it, and is answered once.
 
 uvicorn gives a client that never ends its headers all the time in the world, and a connection costs a descriptor.
 """
@@ -31,6 +31,15 @@ class Prompt(H11Protocol):
             self._wait()
         else:
             self._stop()
+
+    def send_400_response(self, msg: str) -> None:
+        """To what is no HTTP; but a request whose body ends in that is answered once, by the app or by this."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # The app has begun to, or is done.
+            self.transport.close()
+            return
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # What the app still says goes nowhere.
+        super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
