@@ -21,6 +21,7 @@ Found = TypeVar("Found")
 
 #: What a process that decodes a file needs, and no more.
 READERS = ("harkback.apart", "harkback.decoding", "harkback.encoders.signal", "harkback.pictures", "harkback.stills")
+LOOK = 1.0  #: seconds between two looks at whether a process has ended
 LONGEST = 70  #: bytes of the temporary folder's name: a socket's may have 107, and 32 come behind it
 
 
@@ -64,11 +65,42 @@ def _method() -> str:
 
 
 class _Pool(ProcessPoolExecutor):
-    """It begins its processes when they are needed."""
+    """It outlives that a process ends in the middle of an answer.
+
+    Half an answer lies in the pipe of all then, whose other end is open here as well: whoever reads waits for ever.
+    """
+
+    def __init__(self, count: int, **how: Any) -> None:
+        super().__init__(count, **how)
+        self._over = threading.Event()
+        self._answers: Any = self._result_queue
+        self._team = self._processes
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, work: Callable[P, Found], /, *args: P.args, **kwargs: P.kwargs) -> Future[Found]:
-        with undisturbed():
+        with undisturbed():  # It may begin a process.
             return super().submit(work, *args, **kwargs)
+
+    def finish(self) -> None:
+        self._over.set()
+        self.shutdown(wait=True)
+
+    def break_off(self) -> None:
+        self._over.set()
+        self.shutdown(wait=False, cancel_futures=True)
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in list(self._team.values()):
+            process.kill()  # What they have finished is on the disk.
+        self._answers._writer.close()
+
+    def _watch(self) -> None:
+        """None of them ends before it is told to."""
+        while not self._over.wait(LOOK):
+            if wait([process.sentinel for process in list(self._team.values())], 0) and not self._over.wait(LOOK):
+                self._kill()
+                return
 
 
 @contextmanager
@@ -80,15 +112,12 @@ def team(
     preload: modules that are loaded once for all of them; threads: of torch, in each; then: called in each with
     ``given``, before any work.
     """
-    others = set(multiprocessing.active_children())
     pool = _Pool(count, mp_context=context(preload), initializer=_begin, initargs=(threads, then, given))
     try:
         yield pool
-        pool.shutdown(wait=True)
+        pool.finish()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()  # What they have finished is on the disk.
+        pool.break_off()
         raise
 
 
