@@ -75,18 +75,19 @@ class _Pool(ProcessPoolExecutor):
         self._over = threading.Event()
         self._answers: Any = self._result_queue
         self._team = self._processes
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def submit(self, work: Callable[P, Found], /, *args: P.args, **kwargs: P.kwargs) -> Future[Found]:
         with undisturbed():  # It may begin a process.
             return super().submit(work, *args, **kwargs)
 
     def finish(self) -> None:
-        self._over.set()
+        self._unwatch()
         self.shutdown(wait=True)
 
     def break_off(self) -> None:
-        self._over.set()
+        self._unwatch()
         self.shutdown(wait=False, cancel_futures=True)
         self._kill()
 
@@ -94,6 +95,10 @@ class _Pool(ProcessPoolExecutor):
         for process in list(self._team.values()):
             process.kill()  # What they have finished is on the disk.
         self._answers._writer.close()
+
+    def _unwatch(self) -> None:
+        self._over.set()
+        self._watcher.join()  # Two must not close the pipe at once.
 
     def _watch(self) -> None:
         """None of them ends before it is told to."""
