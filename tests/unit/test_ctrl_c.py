@@ -57,7 +57,7 @@ def test_it_does_not_reach_what_others_are_forked_from(start: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes may be begun in another way")
 @pytest.mark.parametrize("start", [TEAM, CONFINED], ids=["a team", "one that is confined"])
 def test_a_process_that_waits_to_be_forked_does_not_begin_when_its_parent_has_gone(tmp_path: Path, start: str) -> None:
-    slow = f"import time\nopen({str(tmp_path / 'loads')!r}, 'w').close()\ntime.sleep(1.5)\n"
+    slow = f"import time\nopen({str(tmp_path / 'loads')!r}, 'w').close()\ntime.sleep(3)\n"
     (tmp_path / "slow_to_load.py").write_text(slow)
     script = (
         f"try:\n  exec({start.format(preload=('slow_to_load',))!r})\nexcept KeyboardInterrupt:\n  print('stopped')\n"
@@ -97,10 +97,10 @@ def test_one_that_is_killed_in_the_middle_of_an_answer_is_noticed(tmp_path: Path
         lost += [pool.submit(abs, -1) for _ in range(count - 1)]  # Its answer lies behind the half.
         for each in lost:
             with pytest.raises(BrokenProcessPool):
-                each.result(20)
+                each.result(60)
 
 
-def until(happens: Callable[[], bool], seconds: float = 20) -> bool:
+def until(happens: Callable[[], bool], seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not happens() and time.monotonic() < end:
         time.sleep(0.05)
