@@ -260,7 +260,8 @@ def forked_from_here() -> None:
     server = forkserver._forkserver  # type: ignore[attr-defined]
     server.ensure_running()
     ensure = server.ensure_running
-    server.ensure_running = lambda: ensure() if os.getpid() == here else None
+    # Both names of it: the module has one besides its object.
+    server.ensure_running = forkserver.ensure_running = lambda: ensure() if os.getpid() == here else None
     # Each process would begin by running this program's main file again.
     vars(sys.modules["__main__"]).update(__spec__=None)
     vars(sys.modules["__main__"]).pop("__file__", None)
