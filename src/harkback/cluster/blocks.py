@@ -91,7 +91,6 @@ def _made(blocks: Sequence[Block], encoder: Encoder, parts: Parts) -> Generator[
             compute=pool,
             num_gpus=1,
             num_cpus=0,
-            max_task_retries=AGAIN,
         )
     else:
         rows = rows.map(_make, fn_kwargs={"encoder": encoder, "parts": parts}, num_cpus=1)
