@@ -68,6 +68,7 @@ class _Pool(ProcessPoolExecutor):
     """It outlives that a process ends in the middle of an answer.
 
     Half an answer lies in the pipe of all then, whose other end is open here as well: whoever reads waits for ever.
+    Python has no public name for that pipe, nor for the processes.
     """
 
     def __init__(self, count: int, **how: Any) -> None:
