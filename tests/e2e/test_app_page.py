@@ -78,6 +78,7 @@ class Tab:
             "console", lambda said: self.complaints.append(said.text) if "Content Security" in said.text else 0
         )
         self.page.goto("/")
+        self.page.wait_for_selector("main > section:visible")  # It knows the model, and what to show of it.
 
     def shot(self, name: str) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)
@@ -370,8 +371,8 @@ def test_a_lesson_survives_a_reload_and_a_closed_tab(
     tab.page.reload()
     tab.page.wait_for_selector("#commit:visible")
     assert "broken.mp4" in tab.page.inner_text("#cost")
-    tab.page.click("#commit")
-    tab.page.wait_for_timeout(200)
+    with tab.page.expect_response(lambda response: response.url.endswith("/commit")):
+        tab.page.click("#commit")
     tab.page.close()
     other = Tab(browser, server)
     other.page.wait_for_function("() => document.querySelector('#model-facts').textContent.includes('3 classes')")
@@ -390,6 +391,16 @@ def test_a_new_model_begins_with_its_first_lesson(browser: Any, material: Path, 
         assert tab.page.get_attribute("#now", "data-label") == "first <i>"
         tab.close()
     assert Model(tmp_path / "new").classes == ("first <i>",)
+
+
+def test_what_was_just_taught_elsewhere_can_be_asked(browser: Any, material: Path, tmp_path: Path) -> None:
+    with served(tmp_path / "new", tmp_path / "tmp") as server:
+        tab = Tab(browser, server)
+        tab.page.route("**/health", lambda route: None)  # The page's next look at the version never comes.
+        shutil.copytree(material / "rover", tmp_path / "new", dirs_exist_ok=True)
+        tab.ask(clips(material, 0, "test")[0])
+        assert tab.page.is_visible("#now") and tab.page.inner_text("#model-facts").startswith("2 classes")
+        tab.context.close()
 
 
 # ---- how it looks, and who can use it -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { Film } from "./film.js";
 import { bytes, count } from "./formats.js";
 import { lines, Refused } from "./http.js";
 import { byId, name } from "./make.js";
-import { known, model, onModel } from "./model.js";
+import { known, model, onModel, refresh } from "./model.js";
 import { showMoment } from "./moment.js";
 import { recorder } from "./recorder.js";
 import { Stage } from "./stage.js";
@@ -61,6 +61,7 @@ function described(now) {
 async function open(file) {
   settle();
   await known;
+  if (!model().classes.length) await refresh().catch(complain); // it may have been taught a moment ago
   if (!model().classes.length) return complain("It knows no class yet; teach it one first.");
   const most = model().limits.bytes;
   if (file.size > most) return complain(`${file.name} has ${bytes(file.size)}; ${bytes(most)} can be asked about.`);
