@@ -10,8 +10,7 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -27,8 +26,8 @@ from harkback.app.room import Serving
 from harkback.app.server import make
 from harkback.app.uploads import LOCK, PREFIX
 from harkback.confined import warm
+from patience import PATIENCE, until
 
-PATIENCE = 120.0  #: seconds that anything may take, on a machine that is busy
 SOON = 20.0  #: seconds that may pass until what is over has been put away
 Part = tuple[str, str | None, bytes]  #: of a form: name, file name, content
 
@@ -207,14 +206,6 @@ def served(model: Path, temporary: Path, **options: Any) -> Iterator[Server]:
             tempfile.tempdir = before
         assert not thread.is_alive()
         assert not list(temporary.glob(f"{PREFIX}*"))
-
-
-def until(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """What it says, as soon as that is true; or what it says in the end."""
-    end = time.monotonic() + patience
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
 
 
 def workers() -> list[psutil.Process]:

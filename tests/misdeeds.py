@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from itertools import count
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ def killed(say: Say, *_: Any) -> None:
 
 
 def begins_an_answer(killed: bool, begun: Path) -> None:
-    """Of a megabyte, in the pipe of a pool whose process this is; then it is killed, or waits."""
-    (answers,) = (each for each in gc.get_objects() if type(each) is SimpleQueue)
-    os.write(answers._writer.fileno(), struct.pack("!i", 1 << 20) + b"half")
+    """Of a megabyte, to the team whose process this is; then it is killed, or waits."""
+    (pipe,) = (each for each in gc.get_objects() if type(each) is Connection)
+    os.write(pipe.fileno(), struct.pack("!i", 1 << 20) + b"half")
     begun.touch()
     if killed:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -160,6 +160,26 @@ def shows_progress(say: Say) -> None:
         pass
     say(({}, {}))
     time.sleep(3600)
+
+
+def meets(folder: Path, number: int) -> int:
+    """Waits until so many are there; whoever says so is its process."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < number:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+_kept: Any = None
+
+
+def keep(given: Any) -> None:
+    global _kept
+    _kept = given
+
+
+def kept() -> Any:
+    return _kept
 
 
 class Stubborn(NotMedia):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -20,8 +19,9 @@ from harkback.features import Features
 from harkback.media import Media, MediaError, read
 from harkback.parcels import Parcel, packed, unpacked
 from harkback.places import at_hand
+from harkback.team import Lost, team
 from harkback.windows import check_length, length_of
-from harkback.workers import READERS, team
+from harkback.workers import READERS
 
 AHEAD = 4  #: clips a worker may be ahead of whoever takes the outcomes
 
@@ -127,46 +127,43 @@ def in_order(work: Work, clips: Sequence[Clip], workers: int, limits: Limits | N
     """
     if limits is not None:
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            yield from _ahead(partial(_within, work, limits), clips, pool, max(1, workers))
+            yield from _ahead(partial(pool.submit, partial(_within, work, limits)), clips, max(1, workers))
         return
     if workers == 0:
         yield from map(work, clips)
         return
-    waiting = deque(clips)
-    while waiting:
-        broken = False
-        with team(workers, READERS, then=limit, given=DECODING.memory) as pool:
-            running: deque[tuple[Clip, Future[Outcome]]] = deque()
-            while (waiting or running) and not broken:
-                try:
-                    while waiting and len(running) < AHEAD * workers:
-                        running.append((waiting[0], pool.submit(_allowed, work, DECODING.computing, waiting[0])))
-                        waiting.popleft()
-                    outcome = running[0][1].result()
-                    running.popleft()
-                except BrokenProcessPool:
-                    broken = True
-                else:
-                    yield outcome
-        if broken:
-            # It may have been any clip in flight. The first is tried alone; the others again, together.
-            waiting.extendleft(reversed([clip for clip, _ in running]))
-            yield _alone(work, waiting.popleft())
+    with team(workers, READERS, then=limit, given=DECODING.memory) as readers:
+        yield from _ahead(partial(readers.submit, _allowed, work, DECODING.computing), clips, workers)
 
 
-def _ahead(work: Work, clips: Sequence[Clip], pool: ThreadPoolExecutor, workers: int) -> Iterator[Outcome]:
-    """As ``pool.map``, but no more than a few clips ahead of whoever takes the outcomes."""
-    running: deque[Future[Outcome]] = deque()
+def _ahead(begin: Callable[[Clip], Future[Outcome]], clips: Sequence[Clip], workers: int) -> Iterator[Outcome]:
+    """What each clip comes to, in order; no more than a few are begun ahead of whoever takes the outcomes."""
+    running: deque[tuple[Clip, Future[Outcome]]] = deque()
+    waiting = iter(clips)
     try:
-        for clip in clips:
-            if len(running) >= AHEAD * workers:
-                yield running.popleft().result()
-            running.append(pool.submit(work, clip))
-        while running:
-            yield running.popleft().result()
+        while True:
+            for clip in islice(waiting, AHEAD * workers - len(running)):
+                running.append((clip, begin(clip)))
+            if not running:
+                return
+            clip, future = running.popleft()
+            try:
+                outcome = future.result()
+            except Lost:
+                # Others may have taken the memory that it lacked.
+                wait([other for _, other in running])
+                outcome = _again(begin, clip)
+            yield outcome
     finally:
-        for each in running:
+        for _, each in running:
             each.cancel()
+
+
+def _again(begin: Callable[[Clip], Future[Outcome]], clip: Clip) -> Outcome:
+    try:
+        return begin(clip).result()
+    except Lost:
+        return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)
 
 
 def _within(work: Work, limits: Limits, clip: Clip) -> Outcome:
@@ -189,11 +186,3 @@ def _allowed(work: Work, seconds: int | None, clip: Clip) -> Outcome:
     if seconds is not None:
         allow(seconds)
     return work(clip)
-
-
-def _alone(work: Work, clip: Clip) -> Outcome:
-    with team(1, READERS, then=limit, given=DECODING.memory) as pool:
-        try:
-            return pool.submit(_allowed, work, DECODING.computing, clip).result()
-        except BrokenProcessPool:
-            return Failed("decoding it crashed the decoder; convert the file to another format", lasting=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import sleep
@@ -27,7 +26,8 @@ from harkback.modality import Modality
 from harkback.parallel import first, first_before_others, processes, wait
 from harkback.store import usual_store
 from harkback.stream import cut, shuffled
-from harkback.workers import cores, team
+from harkback.team import Lost, team
+from harkback.workers import cores
 
 Order = int | str  #: a number: the classes shuffled so; a name: the protocol's own order
 
@@ -249,7 +249,7 @@ def _side_by_side(
             try:
                 for future in finished:
                     future.result()
-            except BrokenProcessPool:
+            except Lost:
                 raise HarkbackError(
                     "a process that learnt was ended from outside, perhaps for want of memory",
                     mend="run the same command with --workers 1: it goes on from there",

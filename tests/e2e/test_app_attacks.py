@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 import misdeeds
-from app_client import Client, Server, everything, form, parts, served, until, workers
+from app_client import Client, Server, everything, form, parts, served, workers
 from fakes import tone
 from films import film, gray
 from harkback import decoding
@@ -33,6 +33,7 @@ from harkback.app.programs import LINES
 from harkback.confined import Limits
 from harkback.model import Model
 from harkback.teaching import Making, teach
+from patience import until
 
 MIB = 1 << 20
 TOKEN = "a-token-of-this-test"

@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app_client import Client, until
+from app_client import Client
 from harkback.model import Model
 from harkback.teaching import Making, teach
+from patience import until
 
 DIGITS = Path(__file__).parents[3] / "shared" / "data" / "spoken-digits"
 pytestmark = [

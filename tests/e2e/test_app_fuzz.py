@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from app_client import Server, served, until
+from app_client import Server, served
 from fakes import tone
 from harkback.app import lessons
 from harkback.model import Model
 from harkback.teaching import Making, teach
+from patience import until
 
 schemathesis = pytest.importorskip("schemathesis")
 checks = pytest.importorskip("schemathesis.checks")

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import harkback
 import misdeeds
-from app_client import SOON, Client, Server, again, everything, form, parts, served, until, workers
+from app_client import SOON, Client, Server, again, everything, form, parts, served, workers
 from fakes import tone
 from films import film, gray
 from harkback import decoding, stills
@@ -48,6 +48,7 @@ from harkback.media import read
 from harkback.model import Model
 from harkback.teaching import Making, teach
 from harkback.workers import cores
+from patience import until
 
 FIRST, SECOND = ("church bell", "siren"), ("cowbell", "whistle")
 HARK = Making(learner="hark", settings={"hark": Hark.Settings(features=20)}, memory=40)

@@ -12,12 +12,13 @@ from weakref import WeakSet
 import pytest
 
 import misdeeds
-from app_client import SOON, Server, form, parts, served, until
+from app_client import SOON, Server, form, parts, served
 from fakes import tone
 from harkback.app import asking
 from harkback.app.programs import LINES
 from harkback.learners.ncm import NCM
 from harkback.teaching import Making, teach
+from patience import until
 
 
 @pytest.fixture(scope="module")

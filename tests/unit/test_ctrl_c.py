@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from commands import failure, heed_ctrl_c
 from harkback.cli import main
 from harkback.commands import COMMANDS
 from harkback.interrupt import undisturbed
-from harkback.workers import team
+from harkback.team import team
+from patience import until
 
 EARLY = "from harkback.workers import context; context(())"
-TEAM = "from harkback.workers import team\nwith team(1, {preload}) as pool: assert pool.submit(abs, -1).result() == 1"
+TEAM = "from harkback.team import team\nwith team(1, {preload}) as pool: assert pool.submit(abs, -1).result() == 1"
 CONFINED = "from harkback import confined\nconfined.PRELOAD = {preload}\n"
 CONFINED += "with confined.Confined(print, limits=confined.Limits()): pass"
 
@@ -87,24 +87,6 @@ def test_a_process_that_is_stopped_in_the_middle_of_an_answer_keeps_nobody(tmp_p
         assert until((tmp_path / "begun").exists)
         raise KeyboardInterrupt
     assert until(lambda: not set(threading.enumerate()) - before), threading.enumerate()
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_one_that_is_killed_in_the_middle_of_an_answer_is_noticed(tmp_path: Path, count: int) -> None:
-    with team(count, ()) as pool:
-        lost = [pool.submit(misdeeds.begins_an_answer, True, tmp_path / "begun")]
-        assert until((tmp_path / "begun").exists)
-        lost += [pool.submit(abs, -1) for _ in range(count - 1)]  # Its answer lies behind the half.
-        for each in lost:
-            with pytest.raises(BrokenProcessPool):
-                each.result(60)
-
-
-def until(happens: Callable[[], bool], seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not happens() and time.monotonic() < end:
-        time.sleep(0.05)
-    return happens()
 
 
 def test_it_waits_until_a_process_is_begun() -> None:
