@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -32,13 +33,10 @@ class Two:
     def __enter__(self) -> Two:
         # Its machines import what the tests do.
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        from ray.cluster_utils import Cluster
-
-        import harkback.cluster.machines  # It quietens Ray before that is imported.
-
-        del harkback
         self.patch = on_loopback()
         self.patch.start()
+        from ray.cluster_utils import Cluster
+
         self.cluster = Cluster(initialize_head=True, head_node_args=self._node(num_cpus=0))
         self.nodes = [self.add(), self.add()]
         return self
@@ -67,6 +65,7 @@ class Two:
 
 def on_loopback() -> Any:
     """Ray takes the machine's outer address for loopback, whatever it is told: to be started where it shall not."""
+    importlib.import_module("harkback.cluster.machines")  # It says how Ray is to behave before that is imported.
     return patch("ray._private.services.get_node_ip_address", lambda *_, **__: LOOPBACK)
 
 
