@@ -61,7 +61,11 @@ function described(now) {
 async function open(file) {
   settle();
   await known;
-  if (!model().classes.length) await refresh().catch(complain); // it may have been taught a moment ago
+  try {
+    if (!model().classes.length) await refresh(); // it may have been taught a moment ago
+  } catch (error) {
+    return complain(error);
+  }
   if (!model().classes.length) return complain("It knows no class yet; teach it one first.");
   const most = model().limits.bytes;
   if (file.size > most) return complain(`${file.name} has ${bytes(file.size)}; ${bytes(most)} can be asked about.`);
